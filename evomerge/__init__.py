@@ -1,0 +1,1 @@
+"""evomerge: search for good merges of language models."""

@@ -1,0 +1,1 @@
+"""Family of estimators: journalled item scores -> estimates per task."""

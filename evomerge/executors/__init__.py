@@ -1,0 +1,1 @@
+"""Family of executors: where work runs."""

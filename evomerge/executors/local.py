@@ -1,0 +1,43 @@
+"""Work done one by one in this process, on one device."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from evomerge.errors import SearchFailed
+from evomerge.types import Evaluation, Work
+
+
+class Local:
+    """Opens the evaluator's bench at the first work and keeps it; out of memory is retried with half the batch."""
+
+    def __init__(self, retries: int = 2):
+        self._retries = retries
+        self._bench: Any = None
+
+    def map(self, evaluator: Any, work: Iterable[Work], record: Callable[..., None]) -> Iterator[Evaluation]:
+        for one in work:
+            if self._bench is None:
+                self._bench = evaluator.open()
+            yield self._evaluate(one, record)
+
+    def _evaluate(self, work: Work, record: Callable[..., None]) -> Evaluation:
+        for attempt in range(self._retries + 1):
+            place = {"phase": work.phase, "id": work.id, "attempt": attempt, "host": socket.gethostname()}
+            record("attempt", **place)  # before the work: an attempt that kills its worker is on file
+            began = time.monotonic()
+            try:
+                evaluation = self._bench.evaluate(work, shrink=2**attempt, record=record)
+            except MemoryError as e:
+                record("retry", **place, error=str(e))
+                continue
+            record("done", **place, seconds=time.monotonic() - began)
+            return evaluation
+        raise SearchFailed(
+            f"{work.phase} {work.id} ran out of memory {self._retries + 1} times, the last with the batch size divided "
+            f"by {2**self._retries}. Lower backend.batch_size or use a device with more memory; the journal keeps what "
+            "was paid."
+        )

@@ -1,0 +1,199 @@
+"""The record of a run: two append-only files of JSON lines, the only truth a resumed search has.
+
+`journal.jsonl` holds canonical rows (header, evaluation, commit, stop): the same for the same configuration,
+whatever the kills, up to line order. `events.jsonl` holds what differs from run to run: times, hosts, attempts,
+tracebacks. A row is one line, written by one call and fsynced before anyone relies on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evomerge.errors import JournalError
+from evomerge.lines import AppendOnly, read_lines
+from evomerge.rows import commit_row, evaluation_row, read_commit, read_evaluation
+from evomerge.types import Evaluation, Items, Result, Work
+
+SCHEMA = 1
+#: An evaluation may stand in for equal ones of its own and later phases only: then a run that was extended
+#: after its test has the same search rows as a run that had the larger budget from the start.
+PHASES = ("references", "search", "control", "selection", "test")
+
+Key = tuple[str, str, int, str]
+Watch = Callable[..., None]
+
+
+def unwatched(step: str, /, **facts: Any) -> None:
+    """The watcher of a run nobody looks at."""
+
+
+class Journal:
+    """A run folder opened for writing; raises JournalError if another process has it open.
+
+    `watch(step, ...)` is told every step, so that progress can be shown and crashes can be rehearsed.
+    """
+
+    def __init__(self, folder: Path, *, watch: Watch = unwatched):
+        self.folder = Path(folder)
+        self.watch = watch
+        self._file = AppendOnly(self.folder / "journal.jsonl", watch=watch, lock=True)
+        self._events = AppendOnly(self.folder / "events.jsonl")
+        self._by_key: dict[Key, Evaluation] = {}
+        self._originals: dict[tuple[str, str, str], Evaluation] = {}  # first full evaluation of (phase, recipe, items)
+        self._commits: dict[tuple[str, int], list[Result]] = {}
+        self._stops: list[dict[str, Any]] = []
+        self.header: dict[str, Any] | None = None
+        for row in self._file.rows:
+            self._take(row)
+
+    # ------------------------------------------------------------ identity
+
+    def begin(self, identity: Mapping[str, Any], versions: Mapping[str, str]) -> None:
+        """Write the header, or check that the one on file says the same run. Raises JournalError if not."""
+        if self.header is None:
+            self._append({"row": "header", "schema": SCHEMA, "identity": identity, "versions": versions})
+            return
+        if self.header.get("schema") != SCHEMA:
+            raise JournalError(
+                f"{self.folder} has journal schema {self.header.get('schema')}, this evomerge writes {SCHEMA}."
+            )
+        changed = differences(self.header["identity"], json.loads(json.dumps(identity)))
+        if changed:
+            raise JournalError(
+                f"{self.folder} holds another run: " + "; ".join(changed) + ". Use a new folder (run=DIR), restore the "
+                "settings, or pass --force to start a new lineage here, warm-started from the old winner."
+            )
+        for line in differences(self.header["versions"], versions):
+            self.event("version", text=line)
+
+    # ------------------------------------------------------------ evaluations
+
+    def missing(self, works: Iterable[Work]) -> list[Work]:
+        """The works that no row answers yet. Raises JournalError if a replayed genome differs in any bit."""
+        absent = []
+        for work in works:
+            known = self.find(work)
+            if known is None:
+                absent.append(work)
+            elif known.genome != work.genome:
+                raise JournalError(
+                    f"replay of {work.phase} {work.id} in {self.folder} asked another genome than the journal holds: a "
+                    "library or the machine's arithmetic has changed. Continue with the versions in the journal's "
+                    "header, or use a new folder."
+                )
+        return absent
+
+    def find(self, work: Work) -> Evaluation | None:
+        return self._by_key.get(_key(work.phase, work.id, work.rung, work.recipe.digest))
+
+    def original(self, work: Work) -> Evaluation | None:
+        """A full evaluation of an equal recipe on equal items, in this phase or an earlier one."""
+        where = (work.recipe.digest, _items_key(work.items))
+        earlier = PHASES[: PHASES.index(work.phase) + 1]
+        return next((e for p in earlier if (e := self._originals.get((p, *where)))), None)
+
+    def add(self, evaluation: Evaluation) -> None:
+        """Append one evaluation; on return it is on disk."""
+        self._append(evaluation_row(evaluation))
+
+    def view(self, works: Sequence[Work]) -> list[Evaluation]:
+        """The evaluations of these works, in their order, aliases carrying the scores of their originals."""
+        found = [self.find(work) for work in works]
+        assert all(found), "a view is taken only of evaluated work"
+        return [self._resolved(e, w) for e, w in zip(found, works, strict=True) if e]
+
+    def _resolved(self, evaluation: Evaluation, work: Work) -> Evaluation:
+        if evaluation.alias_of is None:
+            return evaluation
+        original = self.original(work)
+        assert original is not None, "an alias is written after its original"
+        return original
+
+    # ------------------------------------------------------------ commits and stops
+
+    def commit(self, phase: str, batch: int, results: Sequence[Result], facts: Mapping[str, Any]) -> None:
+        """Write what the optimizer will be told about a batch."""
+        self._append(commit_row(phase, batch, results, facts))
+
+    def told(self, phase: str, batch: int) -> list[Result] | None:
+        """What was told for a batch, read back, or None if it was never committed."""
+        return self._commits.get((phase, batch))
+
+    def stop(self, phase: str, **outcome: Any) -> None:
+        """Record why a phase ended and what it found; the same outcome is written once."""
+        row = json.loads(json.dumps({"row": "stop", "phase": phase, **outcome}))
+        if row not in self._stops:
+            self._append(row)
+
+    # ------------------------------------------------------------ events
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Append to events.jsonl: not canonical, not fsynced."""
+        self._events.append({"event": kind, "time": time.time(), "pid": os.getpid(), **facts}, sync=False)
+
+    def seconds(self) -> float:
+        """Search seconds that earlier processes have written down."""
+        return max((e.get("elapsed", 0.0) for e in self._events.rows), default=0.0)
+
+    def close(self) -> None:
+        self._file.close()
+        self._events.close()
+
+    # ------------------------------------------------------------ rows
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        self._file.append(row)
+        self._take(json.loads(json.dumps(row)))
+
+    def _take(self, row: dict[str, Any]) -> None:
+        kind = row.get("row")
+        if kind == "header":
+            self.header = row
+        elif kind == "evaluation":
+            self._take_evaluation(read_evaluation(row))
+        elif kind == "commit":
+            self._commits[row["phase"], row["batch"]] = read_commit(row)
+        elif kind == "stop":
+            self._stops.append(row)
+        else:
+            raise JournalError(f"{self.folder}/journal.jsonl has a row of unknown kind {kind!r}.")
+
+    def _take_evaluation(self, e: Evaluation) -> None:
+        self._by_key[_key(e.phase, e.id, e.rung, e.recipe_digest)] = e
+        if e.alias_of is None:
+            self._originals.setdefault((e.phase, e.recipe_digest, _items_key(e.items)), e)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    """The canonical rows of a run, for reading only; a torn last line is left out."""
+    path = Path(folder) / "journal.jsonl"
+    if not path.is_file():
+        raise JournalError(f"{folder} is not a run: it has no journal.jsonl. Give the folder a search wrote (run=DIR).")
+    return read_lines(path)[0]
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    path = Path(folder) / "events.jsonl"
+    return read_lines(path)[0] if path.is_file() else []
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Human-readable leaves in which two plain data trees differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = sorted({*old, *new})
+        return [d for k in keys for d in differences(old.get(k), new.get(k), f"{path}.{k}" if path else k)]
+    return [] if old == new else [f"{path} was {old!r}, now {new!r}"]
+
+
+def _key(phase: str, ident: int | str, rung: int, recipe_digest: str) -> Key:
+    # a candidate's id is enough, and a replay that asks another genome must be seen, not evaluated anew
+    return (phase, str(ident), rung, "" if phase in ("search", "control") else recipe_digest)
+
+
+def _items_key(items: Items) -> str:
+    return json.dumps(sorted((task, sorted(ids)) for task, ids in items.items()))

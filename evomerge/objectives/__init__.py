@@ -1,0 +1,1 @@
+"""Family of objectives: estimates per task -> fitness."""

@@ -1,0 +1,1 @@
+"""Family of optimizers: ask and tell over genomes."""

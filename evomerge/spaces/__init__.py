@@ -1,0 +1,1 @@
+"""Family of search spaces: genome <-> Recipe."""

@@ -1,0 +1,1 @@
+"""Family of item subsets: which search items a batch runs."""

@@ -1,0 +1,318 @@
+"""The nouns of evomerge: frozen data that cross from room to room, and the Protocols of its families.
+
+Read top down: what is searched (Variable, Knob), what is built (Recipe), what is asked (Work), what comes
+back (Evaluation), what is told (Result). Only numpy is imported; torch appears for the type checker alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+#: float64 (D,), every entry in [0, 1]: the optimizer's whole world.
+Genome: TypeAlias = np.ndarray
+#: Value of a knob in a recipe: one number or name for all parents, or one number per parent.
+KnobValue: TypeAlias = float | bool | str | tuple[float, ...]
+#: (index into Recipe.parents, stack, block): a block of a parent.
+Source: TypeAlias = tuple[int, str, int]
+#: Items of each task, by content hash.
+Items: TypeAlias = Mapping[str, tuple[str, ...]]
+
+
+# ---------------------------------------------------------------- methods
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting of a method: its default, its suggested search range and how a gene maps onto it.
+
+    `scale` is "linear", "log" (low > 0) or "choice" (`values` lists them, low and high are unused).
+    `step` is the optimizer's first standard deviation in gene units; `per_parent` knobs take one number each.
+    """
+
+    name: str
+    default: float | bool | str | None
+    low: float = 0.0
+    high: float = 1.0
+    scale: Literal["linear", "log", "choice"] = "linear"
+    per_parent: bool = False
+    values: tuple[float | bool | str, ...] = ()
+    step: float = 1 / 6
+
+
+class Window(Protocol):
+    """Where a slice lies in its tensor, and the random numbers that belong to the place."""
+
+    shape: tuple[int, ...]
+
+    def index(self) -> torch.Tensor:
+        """int64 (*slice): row-major position of each element in the whole tensor."""
+
+    def uniforms(self) -> torch.Tensor:
+        """float32 (P, *slice) in [0, 1): one per parent and element, whatever the slicing or device."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A merge method: its maths and everything others must know to call it.
+
+    `fn(values, *, window, stats, **knobs)` takes float32 (P, *slice) and returns float32 (*slice). `values`
+    are the parents' tensors (`on="tensors"`) or parent minus base (`on="deltas"`, the result is added to the
+    base). `prepare(values, *, window, **knobs)` sees the whole tensor first and returns `stats`; with them, a
+    method of scope "slice" computes any slice bit-equal to the slice of the whole. Scope "tensor" methods are
+    given whole tensors. `arity` bounds the number of parents (upper bound None: any).
+    """
+
+    name: str
+    fn: Callable[..., torch.Tensor]
+    knobs: tuple[Knob, ...]
+    on: Literal["tensors", "deltas"]
+    source: str
+    scope: Literal["slice", "tensor", "model"] = "slice"
+    arity: tuple[int, int | None] = (1, None)
+    prepare: Callable[..., Any] | None = None
+    plain: str | None = None  # linear stand-in for 1-D tensors, embeddings and head; None: the method itself
+
+    @property
+    def needs_base(self) -> bool:
+        return self.on == "deltas"
+
+    def knob(self, name: str) -> Knob | None:
+        return next((k for k in self.knobs if k.name == name), None)
+
+
+# ---------------------------------------------------------------- recipes
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A method with its knobs set."""
+
+    method: str
+    knobs: Mapping[str, KnobValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One block of the merged model: where its tensors come from and how each part is blended.
+
+    `blends` maps a part name (or a substring of tensor names, or "*") to a Blend; the first match wins.
+    """
+
+    sources: tuple[Source, ...]
+    blends: Mapping[str, Blend]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole merged model as data. `parents` and `base` are content digests; see evomerge.recipe_io."""
+
+    parents: tuple[str, ...]
+    base: str | None
+    slots: tuple[Slot, ...]
+    outer: Mapping[str, Blend]  # embeddings, final norm, head: same matching as Slot.blends
+    seed: int = 0
+    dtype: str = "float32"
+    out_dtype: str = "float32"
+    vocabulary: str = "equal"
+
+    def data(self) -> dict[str, Any]:
+        """The recipe as plain JSON data; evomerge.recipe_io reads it back."""
+        return _plain(self)
+
+    @cached_property
+    def digest(self) -> str:
+        """Name of the recipe: 16 hex digits over its JSON (the order of blends counts, that of knobs does not)."""
+        text = json.dumps(self.data(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(noun: Any) -> Any:
+    if isinstance(noun, Recipe | Slot):
+        return {f.name: _plain(getattr(noun, f.name)) for f in fields(noun)}
+    if isinstance(noun, Mapping):  # blends by part: a list, since the first match wins
+        return [{"part": part, "method": b.method, "knobs": _plain_knobs(b.knobs)} for part, b in noun.items()]
+    return [_plain(n) for n in noun] if isinstance(noun, tuple) else noun
+
+
+def _plain_knobs(knobs: Mapping[str, KnobValue]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in knobs.items()}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One gene: which knob it sets where, and how [0, 1] maps onto [low, high].
+
+    `leading` marks the knob that scales the method's effect (weight, t): a common scale moves all of these.
+    """
+
+    name: str
+    knob: str
+    low: float
+    high: float
+    scale: Literal["linear", "log", "choice"]
+    default: float  # the gene of the knob's default
+    step: float
+    leading: bool = False
+
+
+# ---------------------------------------------------------------- evaluating
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A genome with the number it was asked under; ids count up from 0 in each ask/tell phase."""
+
+    id: int
+    genome: Genome
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker is to do: build `recipe` and score it on `items`. The recipe travels, weights never do."""
+
+    id: int | str
+    phase: str
+    recipe: Recipe
+    items: Items
+    genome: tuple[float, ...] | None = None
+    rung: int = 0
+
+
+@dataclass(frozen=True)
+class ItemScores:
+    """Scores of one task. values: float64 (n,), or (n, 2) of (log-likelihood, weight) pairs."""
+
+    task: str
+    items: tuple[str, ...]
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came back: raw item scores, or an error code. `alias_of` names an equal recipe already scored."""
+
+    id: int | str
+    phase: str
+    recipe_digest: str
+    items: Items
+    scores: tuple[ItemScores, ...]
+    genome: tuple[float, ...] | None = None
+    rung: int = 0
+    batch_size: int | None = None
+    error_code: str | None = None
+    alias_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How items of a task are scored. kind "mean": scores average; "pairs": sum(loglik) / sum(weight)."""
+
+    name: str
+    higher_is_better: bool
+    kind: Literal["mean", "pairs"] = "mean"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score with its standard error, higher is better; `fallback` names the rule that had to step in."""
+
+    value: float
+    stderr: float
+    n_items: int
+    fallback: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the optimizer is told. Fitness is maximised; a failed candidate has error_code and no fitness of its own."""
+
+    id: int
+    fitness: tuple[float, ...]
+    violation: float = 0.0
+    error_code: str | None = None
+
+
+# ---------------------------------------------------------------- families
+
+
+class Space(Protocol):
+    """Genome <-> Recipe."""
+
+    size: int
+    variables: tuple[Variable, ...]
+
+    def decode(self, genome: Genome) -> Recipe: ...
+    def encode(self, recipe: Recipe) -> Genome | None: ...
+
+
+class Request(Protocol):
+    """One question to a language model, as lm-eval forms it."""
+
+    request_type: str
+    args: tuple[Any, ...]
+
+
+class Backend(Protocol):
+    """A live model: weights are written in place, then it answers. batch_size is part of a run's identity."""
+
+    batch_size: int
+
+    def write(self, recipe: Recipe) -> None: ...
+    def answer(self, requests: Sequence[Request]) -> list[Any]: ...
+
+
+class Task(Protocol):
+    """What is asked and how an answer is scored, item by item."""
+
+    name: str
+    metric: Metric
+    items: Mapping[str, tuple[str, ...]]  # content hashes by split: "search", "selection", "test"
+
+    def identity(self) -> Mapping[str, Any]: ...
+    def score(self, backend: Backend, items: Sequence[str]) -> ItemScores: ...
+
+
+class Subset(Protocol):
+    """Which of the search items a batch runs."""
+
+    def draw(self, bank: Items, seed: int) -> Items: ...
+
+
+class Estimator(Protocol):
+    """Journalled item scores -> estimates, one per task in task order. Pure."""
+
+    def estimate(self, view: Sequence[Evaluation], metrics: Mapping[str, Metric]) -> list[tuple[Estimate, ...]]: ...
+
+
+class Objective(Protocol):
+    """Estimates per task -> fitness, always maximised. `floor` and `parents` are the references' estimates."""
+
+    def combine(
+        self, tasks: Sequence[Estimate], floor: Sequence[Estimate], parents: Sequence[Sequence[Estimate]]
+    ) -> tuple[Estimate, ...]: ...
+
+
+class Optimizer(Protocol):
+    """Ask and tell. `lag`: candidate k is asked after the commit of k - lag. Results come complete, in id order."""
+
+    lag: int
+
+    def ask(self, n: int) -> list[Candidate]: ...
+    def tell(self, results: Sequence[Result]) -> None: ...
+
+
+class Executor(Protocol):
+    """Where work runs; evaluations come back in completion order. `record` writes to events before each attempt."""
+
+    def map(self, evaluator: Any, work: Iterable[Work], record: Callable[..., None]) -> Iterator[Evaluation]: ...

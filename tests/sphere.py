@@ -1,0 +1,146 @@
+"""A search without any model: candidates are scored by their distance from a point, item by item, with fixed noise."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evomerge.budget import Budget
+from evomerge.estimators.mean import Mean
+from evomerge.executors.local import Local
+from evomerge.journal import Journal, rows, unwatched
+from evomerge.objectives.weighted_mean import WeightedMean
+from evomerge.optimizers.cma_es import CmaEs
+from evomerge.optimizers.lambda_grid import LambdaGrid
+from evomerge.plan import Plan
+from evomerge.search import search
+from evomerge.types import Blend, Evaluation, Genome, Items, ItemScores, Metric, Recipe, Slot, Variable, Work
+
+TASKS = ("alpha", "beta")
+CENTRE = np.array([0.3, 0.6, 0.45, 0.2])
+
+
+def recipe(weights: tuple[float, ...]) -> Recipe:
+    blend = Blend("linear", {"weight": weights})
+    return Recipe(("parent",), None, (Slot(((0, "layers", 0),), {"*": blend}),), {})
+
+
+class SphereSpace:
+    """Weights are the genome itself, rounded so that different genomes may decode to one recipe."""
+
+    def __init__(self, digits: int = 12):
+        self.size, self._digits = len(CENTRE), digits
+        self.variables = tuple(
+            Variable(f"x{i}", "weight", 0.0, 1.0, "linear", 0.5, 1 / 6, leading=True) for i in range(self.size)
+        )
+
+    def decode(self, genome: Genome) -> Recipe:
+        return recipe(tuple(round(float(g), self._digits) for g in genome))
+
+    def encode(self, recipe: Recipe) -> Genome | None:
+        return np.array(recipe.slots[0].blends["*"].knobs["weight"])
+
+
+class SphereBench:
+    """Scores weights; fails where `fails` says so; draws from the global streams, as real evaluations do."""
+
+    def __init__(self, fails: Callable[[Work], str | None]):
+        self._fails = fails
+
+    def evaluate(self, work: Work, *, shrink: int, record: Callable[..., None]) -> Evaluation:
+        np.random.rand(3)
+        random.random()
+        code = self._fails(work)
+        scores = () if code else tuple(_scores(work, task) for task in work.items)
+        return Evaluation(
+            work.id, work.phase, work.recipe.digest, work.items, scores, work.genome, batch_size=8 // shrink, error_code=code
+        )
+
+
+class SphereEvaluator:
+    def __init__(self, fails: Callable[[Work], str | None] = lambda work: None):
+        self._fails = fails
+
+    def open(self) -> SphereBench:
+        return SphereBench(self._fails)
+
+
+def _scores(work: Work, task: str) -> ItemScores:
+    x = np.array(work.recipe.slots[0].blends["*"].knobs["weight"])
+    clean = -float(((x - CENTRE) ** 2).sum())
+    noise = [int(hashlib.sha256(f"{task}{i}".encode()).hexdigest()[:4], 16) / 65536 for i in work.items[task]]
+    return ItemScores(task, work.items[task], clean + 0.01 * np.array(noise))
+
+
+class Shuffled(Local):
+    """Yields in another order than asked, as several workers would."""
+
+    def map(self, evaluator: Any, work: Any, record: Callable[..., None]) -> Iterator[Evaluation]:
+        work = list(work)
+        random.Random(len(work)).shuffle(work)
+        yield from super().map(evaluator, work, record)
+
+
+def items(split: str) -> Items:
+    return {task: tuple(f"{split}-{task}-{i}" for i in range(6)) for task in TASKS}
+
+
+def plan(seed: int = 1, **changes: Any) -> Plan:
+    space = changes.pop("space", SphereSpace())
+    made = Plan(
+        space=space,
+        references={"base": recipe((0.0,) * 4), "parent:a": recipe((1.0, 0.0, 0.0, 0.0)), "average": recipe((0.5,) * 4)},
+        make_optimizer=lambda start: CmaEs(space.variables, seed, start),
+        make_control=lambda start: LambdaGrid(space.variables, seed, points=5),
+        evaluator=SphereEvaluator(),
+        executor=Local(),
+        estimator=Mean(),
+        objective=WeightedMean(),
+        metrics={task: Metric("closeness", True) for task in TASKS},
+        items={split: items(split) for split in ("search", "selection", "test")},
+        budget=Budget(evaluations=24),
+    )
+    return replace(made, **changes)
+
+
+def run(folder: Path, *, watch: Callable[..., None] = unwatched, **changes: Any) -> str:
+    journal = Journal(folder, watch=watch)
+    try:
+        journal.begin({"seed": changes.get("seed", 1)}, {})
+        return search(plan(**changes), journal)
+    finally:
+        journal.close()
+
+
+def run_and_die(folder: Path, step: int, **changes: Any) -> bool:
+    """Search in a forked child that kills itself (SIGKILL) at the given step; True if it lived to the end."""
+    child = os.fork()
+    if child == 0:
+        seen = iter(range(step))
+
+        def watch(step: str, /, **facts: Any) -> None:
+            if next(seen, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            run(folder, watch=watch, **changes)
+            os._exit(0)
+        finally:  # never let the child go on as a second test runner
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    assert status == 0 or os.WIFSIGNALED(status), "the child raised instead of being killed"
+    return status == 0
+
+
+def canonical(folder: Path, phase: str | None = None, kinds: tuple[str, ...] = ()) -> list[str]:
+    """The canonical rows up to order."""
+    kept = [r for r in rows(folder) if (phase in (None, r.get("phase"))) and (not kinds or r["row"] in kinds)]
+    return sorted(map(repr, kept))
