@@ -53,10 +53,11 @@ class Journal:
 
     # ------------------------------------------------------------ identity
 
-    def begin(self, identity: Mapping[str, Any], versions: Mapping[str, str]) -> None:
+    def begin(self, identity: Mapping[str, Any], versions: Mapping[str, str], notes: Sequence[str] = ()) -> None:
         """Write the header, or check that the one on file says the same run. Raises JournalError if not."""
         if self.header is None:
-            self._append({"row": "header", "schema": SCHEMA, "identity": identity, "versions": versions})
+            header = {"schema": SCHEMA, "identity": identity, "versions": versions, "notes": list(notes)}
+            self._append({"row": "header", **header})
             return
         if self.header.get("schema") != SCHEMA:
             raise JournalError(
@@ -169,9 +170,9 @@ class Journal:
             self._originals.setdefault((e.phase, e.recipe_digest, _items_key(e.items)), e)
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
+def rows(folder: Path, name: str = "journal.jsonl") -> list[dict[str, Any]]:
     """The canonical rows of a run, for reading only; a torn last line is left out."""
-    path = Path(folder) / "journal.jsonl"
+    path = Path(folder) / name
     if not path.is_file():
         raise JournalError(f"{folder} is not a run: it has no journal.jsonl. Give the folder a search wrote (run=DIR).")
     return read_lines(path)[0]

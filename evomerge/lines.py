@@ -66,10 +66,20 @@ class AppendOnly:
             raise JournalError(
                 f"{self.path.parent} is being written by {who}. Wait for it or stop it, or choose another run=DIR."
             ) from e
-        writer.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n")
+        write_whole(writer, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n")
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a small file at once: readers see the old text or the new one, never a part."""
+    beside = path.with_name(path.name + ".new")
+    try:
+        beside.write_text(text)
+        os.replace(beside, path)
+    except OSError as e:
+        raise JournalError(f"cannot write {path}: {e.strerror}. Make room or choose a writable folder.") from e
 
 
 def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -33,7 +33,6 @@ def ask_and_tell(
         batch = optimizer.ask(room) if room else []
         if not batch:
             break
-        journal.watch("asked", n=len(batch))
         new = score_batch(phase, batch, plan, scale, journal, meter)
         if limit and len(batch) == room:
             untold = new
@@ -53,6 +52,7 @@ def score_batch(
 ) -> list[Scored]:
     """Build and score what the journal lacks of a batch; estimates are made from the journal's rows alone."""
     works = [_work(phase, c, plan) for c in batch]
+    journal.watch("asked", n=len(works), known=sum(journal.find(w) is not None for w in works))
     evaluations = evaluate_all(works, plan, journal, meter)
     return score(works, evaluations, plan, scale)
 

@@ -31,6 +31,7 @@ class Plan:
     budget: Budget
     finalists: int = 3
     max_failed: float = 0.5
+    warm_start: Recipe | None = None  # preferred to the references as a start, where the space can express it
 
 
 @dataclass(frozen=True)

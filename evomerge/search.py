@@ -56,9 +56,10 @@ def _scale(plan: Plan, evaluations: Sequence[Evaluation]) -> Scale:
 
 
 def best_start(plan: Plan, scale: Scale) -> Genome | None:
-    """The best reference that the space can express, as a genome."""
+    """The warm start, else the best reference that the space can express, as a genome."""
     ranked = sorted(scale.references, key=lambda name: -combine(plan, scale.references[name], scale)[0].value)
-    genomes = (plan.space.encode(plan.references[name]) for name in ranked)
+    starts = [*([plan.warm_start] if plan.warm_start else []), *(plan.references[name] for name in ranked)]
+    genomes = map(plan.space.encode, starts)
     return next((g for g in genomes if g is not None), None)
 
 

@@ -24,6 +24,8 @@ Genome: TypeAlias = np.ndarray
 KnobValue: TypeAlias = float | bool | str | tuple[float, ...]
 #: (index into Recipe.parents, stack, block): a block of a parent.
 Source: TypeAlias = tuple[int, str, int]
+#: A label beside the part that every 1-D tensor (norms, biases) carries, so that recipes can treat them apart.
+VECTORS = "vectors"
 #: Items of each task, by content hash.
 Items: TypeAlias = Mapping[str, tuple[str, ...]]
 
@@ -150,6 +152,17 @@ def _plain_knobs(knobs: Mapping[str, KnobValue]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """What a space needs to know of the parents: names and content digests, blocks per stack, checkpoint dtype."""
+
+    names: tuple[str, ...]
+    digests: tuple[str, ...]
+    base: str | None
+    stacks: Mapping[str, int]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
 class Variable:
     """One gene: which knob it sets where, and how [0, 1] maps onto [low, high].
 
@@ -264,10 +277,11 @@ class Request(Protocol):
 
 
 class Backend(Protocol):
-    """A live model: weights are written in place, then it answers. batch_size is part of a run's identity."""
+    """A live model: opened once, weights written in place, then asked. batch_size is part of a run's identity."""
 
     batch_size: int
 
+    def open(self, family: Any, device: Any, dtype: str) -> None: ...
     def write(self, recipe: Recipe) -> None: ...
     def answer(self, requests: Sequence[Request]) -> list[Any]: ...
 

@@ -1,0 +1,1 @@
+"""Family of live models that take weights in place and answer requests."""

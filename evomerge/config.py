@@ -1,0 +1,131 @@
+"""Settings: composed by Hydra from conf/, checked against the classes they name before anything is made."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from evomerge.errors import ConfigError, unknown
+
+HERE = Path(__file__).resolve().parent
+CONF = next(p for p in (HERE / "conf", HERE.parent / "conf") if p.is_dir())  # wheel, or checkout
+ZOO = HERE / "zoo"
+
+OmegaConf.register_new_resolver("zoo", lambda name: str(ZOO / name), replace=True)
+
+
+def settings(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> DictConfig:
+    """The composed settings. Raises ConfigError naming the unknown key or choice and the nearest known one."""
+    GlobalHydra.instance().clear()
+    search_path = (
+        [f"hydra.searchpath=[{','.join(f'file://{Path(d).resolve()}' for d in config_dirs)}]"] if config_dirs else []
+    )
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name="evomerge"):
+        try:
+            return compose("search", [*overrides, *search_path])
+        except (HydraException, OmegaConfBaseException) as e:
+            raise ConfigError(_explained(e, overrides)) from e
+
+
+def _explained(error: Exception, overrides: Sequence[str]) -> str:
+    """Hydra's reason, with the nearest known key or choice."""
+    reason = str(error).strip().splitlines()[0]
+    for override in overrides:
+        key = override.lstrip("+~").split("=")[0]
+        group = CONF / key
+        if group.is_dir() and override.partition("=")[2] not in choices(key):
+            return unknown(key, override.partition("=")[2], choices(key)) + " Your own: --config-dir DIR."
+        if f"'{key}'" in reason or f"'{key.rpartition('.')[2]}'" in reason:
+            return unknown("setting", key, known_keys())
+    return f"{reason} (settings are KEY=VALUE; see `evomerge search --help`)"
+
+
+def choices(group: str) -> list[str]:
+    """The members a config group offers."""
+    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+
+
+def known_keys() -> list[str]:
+    default = OmegaConf.to_container(compose("search", []), resolve=False)
+    return sorted(k for k in _flat(default) if not k.endswith("_target_"))
+
+
+def _flat(tree: Any, path: str = "") -> list[str]:
+    if not isinstance(tree, Mapping) or not tree:
+        return [path]
+    return [leaf for key, value in tree.items() for leaf in _flat(value, f"{path}.{key}" if path else str(key))]
+
+
+# ---------------------------------------------------------------- making what a node names
+
+
+def plain(node: Any) -> Any:
+    """A config node as plain data, interpolations resolved."""
+    try:
+        return OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if OmegaConf.is_config(node) else node
+    except OmegaConfBaseException as e:
+        raise ConfigError(f"{str(e).strip().splitlines()[0]}. Set it on the command line.") from e
+
+
+def make(group: str, node: Any, *args: Any, **given: Any) -> Any:
+    """Call the node's `_target_` with its settings, types checked against the signature."""
+    chosen = dict(plain(node))
+    target = _target(group, chosen.pop("_target_", None))
+    parameters = inspect.signature(target).parameters
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    for name, value in chosen.items():
+        if name not in parameters:
+            raise ConfigError(unknown("setting", f"{group}.{name}", [f"{group}.{p}" for p in parameters]))
+        if name in hints and not fits(value, hints[name]):
+            raise ConfigError(f"{group}.{name} is {value!r}; wanted {_readable(hints[name])}.")
+    return target(*args, **chosen, **given)
+
+
+def _target(group: str, address: str | None) -> Any:
+    module, _, name = (address or "").rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as e:
+        raise ConfigError(
+            f"{group}._target_ is {address!r}, which cannot be imported ({e}). Wanted module.Class."
+        ) from e
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether plain data can be what a type hint says; hints beyond plain data accept anything."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, h) for h in inner)
+    if hint in (None, type(None)):
+        return value is None
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint in (int, bool, str):
+        return type(value) is hint
+    if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and all(fits(v, inner[1]) for v in value.values())
+    if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
+        return isinstance(value, list | tuple) and all(fits(v, inner[0]) for v in value)
+    return hint is Any or not inspect.isclass(hint) or isinstance(value, hint)
+
+
+def _readable(hint: Any) -> str:
+    text = (
+        str(hint)
+        if typing.get_origin(hint) or isinstance(hint, types.UnionType)
+        else getattr(hint, "__name__", str(hint))
+    )
+    return (
+        text.replace("collections.abc.", "").replace("typing.", "").replace("NoneType", "null").replace("None", "null")
+    )

@@ -1,0 +1,81 @@
+"""Work -> Evaluation: an Evaluator is data that can be sent anywhere, a Bench holds the live model that serves it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from evomerge.errors import MergeError
+from evomerge.types import Evaluation, ItemScores, Task, Work
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """The plan of evaluating: parents at rest, tasks, and the settings of a backend. `open` makes it live."""
+
+    family: Any
+    tasks: tuple[Task, ...]
+    backend: Any
+    device: torch.device
+    dtype: str
+    threads: int | None = None
+
+    def open(self) -> Bench:
+        """Load the live model; tasks build the requests they need at their first score."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        self.backend.open(self.family, self.device, self.dtype)
+        return Bench(self.backend, {task.name: task for task in self.tasks})
+
+
+class Bench:
+    """A live model that is rewritten for each work and asked its items."""
+
+    def __init__(self, backend: Any, tasks: Mapping[str, Task]):
+        self._backend, self._tasks = backend, tasks
+        self._batch_size = backend.batch_size
+
+    def evaluate(
+        self, work: Work, *, shrink: int = 1, record: Callable[..., None] = lambda kind, **facts: None
+    ) -> Evaluation:
+        """Build and score. What is the candidate's own fault becomes an error code, with the traceback in `record`.
+
+        Raises MemoryError if the device is full: `shrink` divides the batch size for a retry.
+        """
+        self._backend.batch_size = max(1, self._batch_size // shrink)
+        scores, code = self._scores(work, record)
+        return Evaluation(
+            work.id,
+            work.phase,
+            work.recipe.digest,
+            work.items,
+            scores,
+            genome=work.genome,
+            rung=work.rung,
+            batch_size=self._backend.batch_size,
+            error_code=code,
+        )
+
+    def _scores(self, work: Work, record: Callable[..., None]) -> tuple[tuple[ItemScores, ...], str | None]:
+        try:
+            self._backend.write(work.recipe)
+            scores = tuple(self._tasks[task].score(self._backend, ids) for task, ids in work.items.items())
+        except torch.OutOfMemoryError as e:
+            raise MemoryError(str(e)) from e
+        except MemoryError:
+            raise
+        except MergeError as e:
+            return self._failed(work, record, "merge", e)
+        except Exception as e:  # the one place where a candidate's failure becomes data
+            return self._failed(work, record, type(e).__name__, e)
+        odd = [s.task for s in scores if not np.isfinite(s.values).all()]
+        return (scores, None) if not odd else ((), f"non_finite_score:{odd[0]}")
+
+    def _failed(self, work: Work, record: Callable[..., None], code: str, e: Exception) -> tuple[tuple[()], str]:
+        record("failed", phase=work.phase, id=work.id, error=str(e), traceback=traceback.format_exc())
+        return (), code

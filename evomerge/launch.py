@@ -1,0 +1,232 @@
+"""From settings to a search: everything is made and checked here, cheap things first, before any model is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from evomerge.budget import n_items
+from evomerge.config import ZOO, make, plain
+from evomerge.errors import ConfigError, MergeError
+from evomerge.journal import Journal, Watch, rows, unwatched
+from evomerge.lines import write_whole
+from evomerge.plan import Plan
+from evomerge.search import search
+from evomerge.types import Recipe, Work
+
+LIBRARIES = ("evomerge", "torch", "transformers", "lm-eval", "cma", "numpy")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A search that is ready to start: its plan, what it is identified by, and what the user should know."""
+
+    plan: Plan
+    identity: Mapping[str, Any]
+    notes: tuple[str, ...]
+    new_lineage: bool = False
+
+
+def run(prepared: Prepared, folder: Path, command: Mapping[str, Any], watch: Watch = unwatched) -> str:
+    """Search in this folder, or go on with what it holds; returns the winner's id."""
+    if prepared.new_lineage:
+        retire(folder)
+    journal = Journal(folder, watch=watch)
+    try:
+        journal.begin(prepared.identity, {name: version(name) for name in LIBRARIES}, prepared.notes)
+        write_whole(folder / "command.json", json.dumps(command, indent=1) + "\n")  # what `evomerge resume` repeats
+        return search(prepared.plan, journal)
+    finally:
+        journal.close()
+
+
+def prepare(cfg: DictConfig, folder: Path, *, force: bool = False) -> Prepared:
+    """Make everything the settings name. Raises EvomergeError at the first thing that is wrong."""
+    made = _cheap(cfg)
+    family = open_parents(cfg)
+    dtype = family.pool().dtype if cfg.dtype == "auto" else cfg.dtype
+    common = {"seed": cfg.seed, "dtype": dtype}
+    space = make("space", cfg.space, family.pool(), **common)
+    make_optimizer = _maker("optimizer", cfg, space.variables)
+    make_control = _maker("control", cfg, space.variables) if cfg.get("control") else None
+    tasks = load_tasks(cfg)
+    bank = {t.name: t.items["search"] for t in tasks}
+    items = {
+        "search": made["subset"].draw(bank, cfg.seed),
+        **{split: {t.name: t.items[split] for t in tasks} for split in ("selection", "test")},
+    }
+    plan = Plan(
+        space=space,
+        references=_references(family.pool(), **common),
+        make_optimizer=make_optimizer,
+        make_control=make_control,
+        evaluator=_evaluator(cfg, family, tasks, dtype),
+        executor=made["executor"],
+        estimator=made["estimator"],
+        objective=made["objective"],
+        metrics={t.name: t.metric for t in tasks},
+        items=items,
+        budget=made["budget"],
+        finalists=cfg.finalists,
+        max_failed=cfg.max_failed,
+        warm_start=warm_start(folder, force),
+    )
+    return Prepared(plan, _identity(cfg, family, tasks, plan, dtype), _notes(tasks, plan), force)
+
+
+def _cheap(cfg: DictConfig) -> dict[str, Any]:
+    """What needs no file: a typo is told before a checkpoint is opened."""
+    for name, low, high in (("finalists", 1, 100), ("max_failed", 0, 1), ("seed", 0, 2**32 - 1)):
+        if not isinstance(cfg[name], int | float) or not low <= cfg[name] <= high:
+            raise ConfigError(f"{name} is {cfg[name]!r}; wanted a number from {low} to {high}.")
+    if cfg.threads is not None and (not isinstance(cfg.threads, int) or cfg.threads < 1):
+        raise ConfigError(f"threads is {cfg.threads!r}; wanted a whole number from 1, or null.")
+    made = {group: make(group, cfg[group]) for group in ("subset", "estimator", "objective", "executor")}
+    return {**made, "budget": make("budget", {"_target_": "evomerge.budget.Budget", **plain(cfg.budget)})}
+
+
+def _maker(group: str, cfg: DictConfig, variables: Any) -> Any:
+    """A function from a start genome to an optimizer; tried once now, so that bad settings are told at once."""
+
+    def maker(start: Any) -> Any:
+        return make(group, cfg[group], variables, cfg.seed, start)
+
+    maker(None)
+    return maker
+
+
+def open_parents(cfg: DictConfig) -> Any:
+    from evomerge.models.family import open_family
+
+    return open_family(plain(cfg.parents.models), plain(cfg.parents.base))
+
+
+def is_pico(cfg: DictConfig) -> bool:
+    return str(plain(cfg.parents.base) or "").startswith(str(ZOO / "pico"))
+
+
+def load_tasks(cfg: DictConfig) -> tuple[Any, ...]:
+    """The tasks; the embedded zoo brings its own, other parents need theirs named."""
+    node = dict(cfg.task)
+    if node.get("names") is None and "names" in node:
+        if not is_pico(cfg):
+            raise ConfigError(
+                "no tasks given for these parents. Set 'task.names=[...]' (and task.include_path=DIR for yours)."
+            )
+        tasks = ZOO / "pico" / "tasks"
+        node.update(names=sorted(p.stem for p in tasks.glob("*.yaml")), include_path=str(tasks))
+    return tuple(make("task", {k: plain(v) for k, v in node.items()}, split=plain(cfg.split)))
+
+
+def _references(pool: Any, **common: Any) -> dict[str, Recipe]:
+    from evomerge.spaces.references import references
+
+    return references(pool, **common)
+
+
+def _evaluator(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], dtype: str) -> Any:
+    from evomerge.evaluate import Evaluator
+    from evomerge.models.blank import pick_device, pick_dtype
+
+    pick_dtype(dtype)
+    backend = make("backend", cfg.backend)
+    return Evaluator(family, tasks, backend, pick_device(cfg.device), dtype, cfg.threads)
+
+
+def _identity(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], plan: Plan, dtype: str) -> dict[str, Any]:
+    """What makes two runs the same run. Budget, executor and folder are free to change."""
+    import torch
+
+    groups = ("space", "optimizer", "control", "estimator", "objective", "subset", "backend")
+    pool = family.pool()
+    return {
+        **{group: plain(cfg.get(group)) for group in groups},
+        "seed": cfg.seed,
+        "finalists": cfg.finalists,
+        "max_failed": cfg.max_failed,
+        "parents": {"base": pool.base, "models": {p.name: p.digest for p in family.parents}},
+        "tasks": [t.identity() for t in tasks],
+        "n_items": {split: {t: len(ids) for t, ids in items.items()} for split, items in plan.items.items()},
+        "dtype": dtype,
+        "device": plan.evaluator.device.type,
+        "threads": cfg.threads or torch.get_num_threads(),
+        "warm_start": plan.warm_start.digest if plan.warm_start else None,
+        "metrics": {name: asdict(metric) for name, metric in plan.metrics.items()},
+    }
+
+
+def _notes(tasks: tuple[Any, ...], plan: Plan) -> tuple[str, ...]:
+    notes = [note for task in tasks for note in task.notes]
+    budget, size = plan.budget.evaluations, plan.space.size
+    if budget is not None and size > budget / 15:
+        notes.append(
+            f"{size} variables are many for {budget} evaluations (rule of thumb: at most {max(1, budget // 15)}); "
+            "fewer space.groups or parts, or a larger budget, will be used better"
+        )
+    if n_items(plan.items["test"]) < 100:
+        notes.append(f"only {n_items(plan.items['test'])} test items: small differences cannot be seen")
+    return tuple(notes)
+
+
+# ---------------------------------------------------------------- scoring without a search
+
+
+def score(cfg: DictConfig, model: str, split: str) -> dict[str, dict[str, Any]]:
+    """Scores per task of a model folder, a hub id, or a recipe file, on all items of a split."""
+    from evomerge.estimators.mean import task_mean
+    from evomerge.export import read_recipe
+    from evomerge.models.family import open_family
+    from evomerge.spaces.references import references
+
+    if Path(model).suffix in (".yaml", ".yml"):
+        recipe, family = read_recipe(Path(model))
+    else:
+        family = open_family([model])
+        dtype = family.pool().dtype if cfg.dtype == "auto" else cfg.dtype
+        recipe = references(family.pool(), seed=cfg.seed, dtype=dtype)["average"]
+    tasks = load_tasks(cfg)
+    bench = _evaluator(cfg, family, tasks, recipe.out_dtype).open()
+    evaluation = bench.evaluate(Work("model", "test", recipe, {t.name: t.items[split] for t in tasks}))
+    if evaluation.error_code:
+        raise MergeError(f"{model} cannot be scored ({evaluation.error_code}). --debug shows the traceback.")
+    means = [(t, s, task_mean(s, t.metric)) for t, s in zip(tasks, evaluation.scores, strict=True)]
+    return {
+        t.name: {"metric": t.metric.name, "score": t.report(s), "stderr": e.stderr, "items": e.n_items}
+        for t, s, e in means
+    }
+
+
+# ---------------------------------------------------------------- lineages
+
+
+def retire(folder: Path) -> None:
+    """Put the folder's journal aside (journal.1.jsonl, ...), so that a new lineage can start."""
+    if not (folder / "journal.jsonl").is_file():
+        return
+    number = len(_retired(folder)) + 1
+    Journal(folder).close()  # raises if another process is writing
+    for name in ("journal", "events"):
+        (folder / f"{name}.jsonl").rename(folder / f"{name}.{number}.jsonl")
+
+
+def warm_start(folder: Path, force: bool) -> Recipe | None:
+    """The winner of the lineage before this one; None if this is the first, or none of them found a winner."""
+    from evomerge.recipe_io import from_data
+
+    newest = [folder / "journal.jsonl"] if force and (folder / "journal.jsonl").is_file() else []
+    for path in [*newest, *reversed(_retired(folder))]:
+        stops = [r for r in rows(folder, path.name) if r["row"] == "stop" and r["phase"] == "selection"]
+        if stops:
+            winner = next(f for f in stops[-1]["finalists"] if f["id"] == stops[-1]["winner"])
+            return from_data(winner["recipe"])
+    return None
+
+
+def _retired(folder: Path) -> list[Path]:
+    return sorted(folder.glob("journal.*.jsonl"), key=lambda p: int(p.name.split(".")[1]))

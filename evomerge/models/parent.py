@@ -1,0 +1,127 @@
+"""One checkpoint at rest: safetensors read lazily by name, from a local folder or a hub repository."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from evomerge.errors import ParentError
+
+FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt", "*.jinja")
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A checkpoint: `files` says which file holds which tensor; nothing is read until asked for."""
+
+    name: str
+    folder: Path
+    files: Mapping[str, Path]
+    shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, str]
+    config: Mapping[str, Any]
+    digest: str
+
+    def read(self, name: str) -> torch.Tensor:
+        """A tensor on the CPU in its own dtype."""
+        with safe_open(self.files[name], framework="pt") as f:
+            return f.get_tensor(name)
+
+
+def open_parent(name: str, revision: str | None = None) -> Parent:
+    """Open a local folder or a hub id. Raises ParentError for a missing, corrupt, pickled or non-finite checkpoint."""
+    folder = locate(name, revision)
+    config = _config(folder)
+    files = tensor_files(folder)
+    shapes, dtypes, digest = _survey(files, name)
+    return Parent(name, folder, files, shapes, dtypes, config, digest)
+
+
+def locate(name: str, revision: str | None = None) -> Path:
+    """The folder of a checkpoint; a hub id is downloaded (safetensors and JSON only) or found in the hub's cache."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder.resolve()
+    if folder.is_absolute() or name.count("/") != 1 or name.startswith("."):
+        raise ParentError(
+            f"no folder '{name}'. Give a folder with config.json and safetensors, or a hub id like org/model."
+        )
+    return _download(name, revision)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+    except Exception as e:  # the hub client raises many kinds: offline, no such repository, gated, no such revision
+        reason = str(e).strip().splitlines()[0]
+        raise ParentError(
+            f"'{name}' is no local folder, and the hub did not give it ({type(e).__name__}: {reason}). Check the spelling, "
+            "the network, or `hf auth login` for gated models."
+        ) from e
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ParentError(f"{folder} has no config.json. Give the folder of a model saved by transformers.")
+    try:
+        return json.loads(path.read_text())
+    except ValueError as e:
+        raise ParentError(f"{path} is not JSON ({e}). Download or save the model again.") from e
+
+
+def tensor_files(folder: Path) -> dict[str, Path]:
+    """Tensor name -> file, over all shards. Raises ParentError if there are none, or a shard is missing or corrupt."""
+    shards = sorted(folder.glob("*.safetensors"))
+    if not shards:
+        pickled = [p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+        why = (
+            f"only pickled weights ({', '.join(sorted(pickled))}), which can run code when read"
+            if pickled
+            else "no weights"
+        )
+        raise ParentError(f"{folder} has {why}. Wanted *.safetensors: save the model with save_pretrained first.")
+    _check_index(folder, {p.name for p in shards})
+    return {name: path for path in shards for name in _names(path)}
+
+
+def _check_index(folder: Path, present: set[str]) -> None:
+    for index in folder.glob("*.safetensors.index.json"):
+        missing = sorted(set(json.loads(index.read_text())["weight_map"].values()) - present)
+        if missing:
+            raise ParentError(
+                f"{folder} lacks the shards {', '.join(missing)} that {index.name} names. Download them again."
+            )
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        with safe_open(path, framework="pt") as f:
+            return list(f.keys())
+    except (SafetensorError, OSError) as e:
+        raise ParentError(f"{path} is corrupt or incomplete ({e}). Download or save it again.") from e
+
+
+def _survey(files: Mapping[str, Path], parent: str) -> tuple[dict[str, tuple[int, ...]], dict[str, str], str]:
+    """Shapes, dtypes and a digest of the content: independent of sharding and of the files' metadata."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, str] = {}
+    content = hashlib.sha256()
+    for name in sorted(files):
+        with safe_open(files[name], framework="pt") as f:
+            tensor = f.get_tensor(name)
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ParentError(f"'{name}' of {parent} has NaN or infinite entries. Leave this parent out, or repair it.")
+        shapes[name], dtypes[name] = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+        content.update(f"{name} {shapes[name]} {dtypes[name]}\n".encode())
+        content.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return shapes, dtypes, content.hexdigest()[:16]

@@ -1,0 +1,82 @@
+"""Which knobs of a method get genes, and over which ranges: what the config says, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from evomerge.errors import ConfigError, unknown
+from evomerge.types import Knob, KnobValue, Method, Pool
+
+
+def check_arity(method: Method, pool: Pool) -> None:
+    low, high = method.arity
+    n = len(pool.digests)
+    if n < low or (high is not None and n > high):
+        wanted = f"exactly {low}" if low == high else f"at least {low}"
+        raise ConfigError(
+            f"space.method={method.name} takes {wanted} parents, got {n}. Change parents.models; the base may be listed there."
+        )
+    if method.needs_base and pool.base is None:
+        raise ConfigError(
+            f"space.method={method.name} merges differences from a base. Set parents.base, or use linear."
+        )
+
+
+def defaults(method: Method) -> dict[str, KnobValue]:
+    """Every knob's default; methods on deltas are not normalised, so that the weights' common factor is a gene."""
+    found = {k.name: k.default for k in method.knobs if k.default is not None}
+    return {**found, "normalize": False} if method.on == "deltas" and "normalize" in found else found
+
+
+def checked(method: Method, given: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    for name, value in given.items():
+        knob = method.knob(name)
+        if knob is None:
+            raise ConfigError(
+                f"space.{where}: " + unknown(f"knob of {method.name}", name, [k.name for k in method.knobs])
+            )
+        if where == "fixed" and knob.scale == "choice" and value not in knob.values:
+            raise ConfigError(
+                f"space.fixed.{name} is {value!r}; {method.name} knows {', '.join(map(str, knob.values))}."
+            )
+    return given
+
+
+def chosen(
+    method: Method,
+    search: Sequence[str] | None,
+    fixed: Mapping[str, Any],
+    pinned: Mapping[str, Any],
+    ranges: Mapping[str, Sequence[float]],
+    scales: Mapping[str, str],
+) -> list[Knob]:
+    """The knobs that get genes, with the ranges the user gave. Raises ConfigError for a bad range or none at all."""
+    names = list(search) if search is not None else [k.name for k in method.knobs if _by_default(method, k)]
+    checked(method, dict.fromkeys(names), "search")
+    checked(method, ranges, "ranges")
+    checked(method, scales, "scales")
+    knobs = [k for k in method.knobs if k.name in names and k.name not in pinned]
+    if not knobs:
+        raise ConfigError(
+            "the space has no knob to search. Name some in space.search, or take them out of space.fixed."
+        )
+    return [_ranged(k, ranges.get(k.name), scales.get(k.name)) for k in knobs]
+
+
+def _by_default(method: Method, knob: Knob) -> bool:
+    return knob is method.knobs[0] or knob.name == "density"
+
+
+def _ranged(knob: Knob, limits: Sequence[float] | None, scale: str | None) -> Knob:
+    if limits is not None and (len(limits) != 2 or not limits[0] < limits[1]):
+        raise ConfigError(f"space.ranges.{knob.name} is {list(limits)}; wanted [low, high] with low < high.")
+    low, high = limits or (knob.low, knob.high)
+    scale = scale or knob.scale
+    if scale not in ("linear", "log", "choice"):
+        raise ConfigError(f"space.scales.{knob.name} is '{scale}'; wanted linear or log.")
+    if scale == "log" and low <= 0:
+        raise ConfigError(f"space.ranges.{knob.name} starts at {low} on a log scale; wanted above 0, or scale linear.")
+    step = knob.step * (knob.high - knob.low) / (high - low) if scale == "linear" == knob.scale else knob.step
+    return replace(knob, low=float(low), high=float(high), scale=scale, step=min(step, 0.5))
