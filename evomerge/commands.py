@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,8 +41,6 @@ def _run(cfg: Any, folder: Path, command: dict[str, Any], force: bool) -> int:
 
     console = Console(stderr=True)
     prepared = launch.prepare(cfg, folder, force=force)
-    for note in prepared.notes:
-        console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
     try:
         with Display(console) as display:
             launch.run(prepared, folder, command, watch=display)
@@ -53,14 +52,23 @@ def _run(cfg: Any, folder: Path, command: dict[str, Any], force: bool) -> int:
 
 def resume(folder: Path, overrides: Sequence[str] = ()) -> int:
     """The command that started the run, again, with further overrides after it."""
+    command = _command(folder)
+    kept = [o for o in command["overrides"] if not o.startswith("run=")]
+    return search([*kept, *overrides, f"run={folder}"], command["config_dirs"])
+
+
+def _command(folder: Path) -> dict[str, list[str]]:
+    """The overrides and config folders a run was started with."""
     path = folder / "command.json"
     if not path.is_file():
         raise JournalError(
             f"{folder} has no command.json: no run was started there. Start one: evomerge search run={folder}"
         )
-    command = json.loads(path.read_text())
-    kept = [o for o in command["overrides"] if not o.startswith("run=")]
-    return search([*kept, *overrides, f"run={folder}"], command["config_dirs"])
+    try:
+        found = json.loads(path.read_text())
+        return {"overrides": list(found["overrides"]), "config_dirs": list(found["config_dirs"])}
+    except (ValueError, KeyError, TypeError) as e:
+        raise JournalError(f"{path} is damaged ({e}). Repeat the command that started the run instead.") from e
 
 
 def report(folder: Path, *, as_json: bool = False) -> int:
@@ -74,7 +82,7 @@ def report(folder: Path, *, as_json: bool = False) -> int:
         print(json.dumps(read.as_json(found), indent=1, allow_nan=False))
         return 0
     write_whole(folder / "report.md", markdown.markdown(found))
-    table.show(found, Console())
+    table.show(found, Console(width=None if sys.stdout.isatty() else 110))
     return 0
 
 
@@ -102,7 +110,7 @@ def export(folder: Path, to: Path, pick: str, device: str) -> int:
 def _family_of_run(folder: Path) -> Any:
     from evomerge import config, launch
 
-    command = json.loads((folder / "command.json").read_text())
+    command = _command(folder)
     return launch.open_parents(config.settings(command["overrides"], command["config_dirs"]))
 
 

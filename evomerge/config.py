@@ -22,6 +22,9 @@ HERE = Path(__file__).resolve().parent
 CONF = next(p for p in (HERE / "conf", HERE.parent / "conf") if p.is_dir())  # wheel, or checkout
 ZOO = HERE / "zoo"
 
+#: Settings that are mappings of the user's own keys: Hydra must be told that adding to them is meant.
+OPEN = ("space.ranges", "space.scales", "space.fixed", "task.metrics")
+
 OmegaConf.register_new_resolver("zoo", lambda name: str(ZOO / name), replace=True)
 
 
@@ -33,9 +36,14 @@ def settings(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> DictC
     )
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="evomerge"):
         try:
-            return compose("search", [*overrides, *search_path])
+            return compose("search", [*map(_opened, overrides), *search_path])
         except (HydraException, OmegaConfBaseException) as e:
             raise ConfigError(_explained(e, overrides)) from e
+
+
+def _opened(override: str) -> str:
+    """space.ranges.weight=[0,1] as Hydra wants it for a key that is not there yet."""
+    return f"++{override}" if override.startswith(OPEN) else override
 
 
 def _explained(error: Exception, overrides: Sequence[str]) -> str:
@@ -47,7 +55,10 @@ def _explained(error: Exception, overrides: Sequence[str]) -> str:
         if group.is_dir() and override.partition("=")[2] not in choices(key):
             return unknown(key, override.partition("=")[2], choices(key)) + " Your own: --config-dir DIR."
         if f"'{key}'" in reason or f"'{key.rpartition('.')[2]}'" in reason:
-            return unknown("setting", key, known_keys())
+            known = known_keys()
+            if key in known:
+                return f"'{key}' is no setting of the {key.split('.')[0]} that was chosen here. Leave it out."
+            return unknown("setting", key, known)
     return f"{reason} (settings are KEY=VALUE; see `evomerge search --help`)"
 
 

@@ -81,7 +81,7 @@ def check_parents(recipe: Recipe, family: Family) -> None:
     wanted = sum(layout.stacks(family.model.files).values())
     if len(recipe.slots) != wanted:
         raise MergeError(
-            f"the recipe has {len(recipe.slots)} blocks and the base {wanted}; only equal depths can be built yet."
+            f"the recipe has {len(recipe.slots)} blocks, its base {wanted}; only equal depths can be built"
         )
 
 

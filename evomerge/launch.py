@@ -41,6 +41,7 @@ def run(prepared: Prepared, folder: Path, command: Mapping[str, Any], watch: Wat
     try:
         journal.begin(prepared.identity, {name: version(name) for name in LIBRARIES}, prepared.notes)
         write_whole(folder / "command.json", json.dumps(command, indent=1) + "\n")  # what `evomerge resume` repeats
+        watch("notes", notes=prepared.notes)
         return search(prepared.plan, journal)
     finally:
         journal.close()

@@ -37,7 +37,10 @@ class Display:
         self._bars.stop()
 
     def __call__(self, step: str, /, **facts: Any) -> None:
-        if step == "phase":
+        if step == "notes":
+            for note in facts["notes"]:
+                self._console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
+        elif step == "phase":
             self._start(facts["name"], facts["total"])
         elif step == "asked":
             self._asked(facts["n"], facts["known"])

@@ -61,7 +61,14 @@ class SphereBench:
         code = self._fails(work)
         scores = () if code else tuple(_scores(work, task) for task in work.items)
         return Evaluation(
-            work.id, work.phase, work.recipe.digest, work.items, scores, work.genome, batch_size=8 // shrink, error_code=code
+            work.id,
+            work.phase,
+            work.recipe.digest,
+            work.items,
+            scores,
+            work.genome,
+            batch_size=8 // shrink,
+            error_code=code,
         )
 
 
@@ -97,7 +104,11 @@ def plan(seed: int = 1, **changes: Any) -> Plan:
     space = changes.pop("space", SphereSpace())
     made = Plan(
         space=space,
-        references={"base": recipe((0.0,) * 4), "parent:a": recipe((1.0, 0.0, 0.0, 0.0)), "average": recipe((0.5,) * 4)},
+        references={
+            "base": recipe((0.0,) * 4),
+            "parent:a": recipe((1.0, 0.0, 0.0, 0.0)),
+            "average": recipe((0.5,) * 4),
+        },
         make_optimizer=lambda start: CmaEs(space.variables, seed, start),
         make_control=lambda start: LambdaGrid(space.variables, seed, points=5),
         evaluator=SphereEvaluator(),

@@ -50,9 +50,7 @@ def locate(name: str, revision: str | None = None) -> Path:
     if folder.is_dir():
         return folder.resolve()
     if folder.is_absolute() or name.count("/") != 1 or name.startswith("."):
-        raise ParentError(
-            f"no folder '{name}'. Give a folder with config.json and safetensors, or a hub id like org/model."
-        )
+        raise ParentError(f"no folder '{name}'. Give one with config.json and safetensors, or a hub id.")
     return _download(name, revision)
 
 

@@ -28,7 +28,7 @@ _TOKENIZER = (
 
 
 def prepare_folder(folder: Path, bytes_needed: int) -> None:
-    """Make an empty folder with room for the model. Raises EvomergeError if it is not empty, writable or large enough."""
+    """Make an empty folder with room for the model. Raises EvomergeError if it is not empty, writable or large."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):

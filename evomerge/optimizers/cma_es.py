@@ -30,12 +30,17 @@ class CmaEs(Batched):
         sigma: float = 1.0,
     ):
         super().__init__()
-        self.lag = population or 4 + math.floor(3 * math.log(len(variables)))
+        if len(variables) < 2:  # cma cannot rescale a single variable and gives up in the middle of a run
+            raise ConfigError(
+                f"CMA-ES needs at least 2 variables, this space has {len(variables)}. Use optimizer=lambda_grid or "
+                "optimizer=uniform, or search more (space.groups, space.search)."
+            )
+        self.lag = 4 + math.floor(3 * math.log(len(variables))) if population is None else population
         if self.lag < 3:
             raise ConfigError(
                 f"optimizer.population is {population}; CMA-ES needs at least 3. Leave it null for the default."
             )
-        if sigma <= 0:
+        if not 0 < sigma < math.inf:
             raise ConfigError(
                 f"optimizer.sigma is {sigma}; wanted a positive number (1 keeps each variable's own step)."
             )

@@ -48,4 +48,7 @@ class LambdaGrid(Batched):
 
 
 def _gene(variable: Variable, value: float) -> float:
-    return float(np.clip((value - variable.low) / (variable.high - variable.low), 0.0, 1.0))
+    low, high, value = variable.low, variable.high, min(max(value, variable.low), variable.high)
+    if variable.scale == "log":
+        low, high, value = np.log([low, high, value])
+    return float(np.clip((value - low) / (high - low), 0.0, 1.0))

@@ -39,7 +39,7 @@ def _ranges(ranges: list[tuple[int, ...]], blocks: int) -> np.ndarray:
     wrong = [b for b, who in enumerate(owner) if len(who) != 1]
     if wrong:
         raise ConfigError(
-            f"space.groups {ranges} cover block {wrong[0]} {len(owner[wrong[0]])} times; wanted [first, last) ranges that "
-            f"cover each of the {blocks} blocks once."
+            f"space.groups {ranges} cover block {wrong[0]} {len(owner[wrong[0]])} times; wanted [first, last) ranges "
+            f"that cover each of the {blocks} blocks once."
         )
     return np.eye(len(ranges))[[who[0] for who in owner]]

@@ -16,7 +16,7 @@ def check_arity(method: Method, pool: Pool) -> None:
     if n < low or (high is not None and n > high):
         wanted = f"exactly {low}" if low == high else f"at least {low}"
         raise ConfigError(
-            f"space.method={method.name} takes {wanted} parents, got {n}. Change parents.models; the base may be listed there."
+            f"space.method={method.name} takes {wanted} parents, got {n}. Change parents.models (the base may be one)."
         )
     if method.needs_base and pool.base is None:
         raise ConfigError(

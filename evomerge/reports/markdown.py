@@ -1,0 +1,33 @@
+"""A report as Markdown, verdict first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from evomerge.reports.grids import Grid, grids
+from evomerge.reports.nouns import Report
+from evomerge.reports.wording import headline
+
+
+def markdown(report: Report) -> str:
+    """The text of report.md."""
+    parts = [f"# {_safe(report.verdict)}", *map(_safe, headline(report)), *map(_section, grids(report))]
+    if report.warnings:
+        parts.append("## Warnings\n\n" + "\n".join(f"- {_safe(w)}" for w in report.warnings))
+    return "\n\n".join([*parts, _safe(report.follow_on)]) + "\n"
+
+
+def _section(grid: Grid) -> str:
+    rule = ["---" if i < grid.names else "---:" for i in range(len(grid.columns))]
+    lines = [_row(grid.columns), f"| {' | '.join(rule)} |", *map(_row, grid.rows)]
+    note = f"\n\n{_safe(grid.note)}" if grid.note else ""
+    return f"## {_safe(grid.title)}\n\n" + "\n".join(lines) + note
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(map(_safe, cells))} |"
+
+
+def _safe(text: str) -> str:
+    """Text with the characters that Markdown would read as its own."""
+    return "".join(f"\\{c}" if c in "|*_`<" else c for c in text)

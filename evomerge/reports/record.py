@@ -1,0 +1,123 @@
+"""The rows of a run folder, indexed for reading: which evaluation answers what, and where the run stands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evomerge.journal import events, rows
+from evomerge.rows import read_evaluation
+from evomerge.types import Evaluation
+
+#: What a run does in each phase, in its order.
+DOING = {
+    "references": "scoring the references",
+    "search": "searching",
+    "control": "running the control",
+    "selection": "scoring the finalists on selection items",
+    "test": "scoring the finalists on test items",
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run folder as read: header row, the rows after it in file order, and the events beside them."""
+
+    folder: Path
+    header: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    events: Sequence[Mapping[str, Any]]
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        return self.header.get("identity") or {}
+
+    @cached_property
+    def evaluations(self) -> list[Evaluation]:
+        return [read_evaluation(row) for row in self.rows if row["row"] == "evaluation"]
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """Evaluations by phase."""
+        return Counter(e.phase for e in self.evaluations)
+
+    @property
+    def references(self) -> dict[str, str]:
+        """Recipe digests of base, parents and average by id, as far as they are scored."""
+        return {str(e.id): e.recipe_digest for e in self.evaluations if e.phase == "references"}
+
+    @cached_property
+    def _by_id(self) -> dict[tuple[str, str], list[Evaluation]]:
+        return _grouped(((e.phase, str(e.id)), e) for e in self.evaluations)
+
+    @cached_property
+    def _originals(self) -> dict[str, list[Evaluation]]:
+        return _grouped((e.recipe_digest, e) for e in self.evaluations if e.alias_of is None)
+
+    def evaluation(self, phase: str, ident: str, digest: str) -> Evaluation | None:
+        """The evaluation of a recipe under an id, an alias carrying the scores of its original.
+
+        The digest counts: after an extension, "mean" has named several recipes.
+        """
+        rows = [e for e in self._by_id.get((phase, ident), []) if e.recipe_digest == digest]
+        if not rows or rows[-1].alias_of is None:
+            return rows[-1] if rows else None
+        originals = self._originals.get(digest, [])
+        return next((o for o in originals if _same_items(o, rows[-1])), None)
+
+    def stops(self, phase: str) -> list[Mapping[str, Any]]:
+        return [row for row in self.rows if row["row"] == "stop" and row["phase"] == phase]
+
+    def newest_stop(self, phase: str) -> Mapping[str, Any] | None:
+        """The stop row that counts: each extension of a run writes its own."""
+        return next(reversed(self.stops(phase)), None)
+
+    def tested(self, selection: Mapping[str, Any]) -> bool:
+        """Whether all finalists of a selection have test rows."""
+        return all(self.evaluation("test", f["id"], f["digest"]) for f in selection["finalists"])
+
+
+def load(folder: Path) -> Record:
+    """Read a run folder, whether its run is over or not. Raises JournalError if it is none."""
+    found = rows(folder)
+    header = found[0] if found and found[0].get("row") == "header" else {}
+    return Record(Path(folder), header, found[1:] if header else found, events(folder))
+
+
+def state(record: Record) -> tuple[str, bool, bool]:
+    """What the run is at in words, whether it is finished, and whether its finish is unconfirmed.
+
+    A stop row is written once: if an extension changes no finalist, its last row is that of the search, as it is
+    when the extension was interrupted right there.
+    """
+    if not record.rows:
+        return "nothing evaluated yet", False, False
+    last, selection = record.rows[-1], record.newest_stop("selection")
+    phase, stopped = last["phase"], last["row"] == "stop"
+    if stopped and last.get("reason") == "failures":
+        return f"stopped: {last['failed']} of {last['evaluations']} candidates failed in phase {phase}", False, False
+    done = selection is not None and record.newest_stop("test") is not None and record.tested(selection)
+    if done and (phase == "test" or stopped):
+        return f"finished, {record.counts['search']} evaluations in search", True, phase in ("search", "control")
+    return _under_way(phase, stopped, record.counts[phase], extended=selection is not None), False, False
+
+
+def _under_way(phase: str, stopped: bool, count: int, extended: bool) -> str:
+    again = " again (an extension; scores are those of the last selection)" if extended and phase == "search" else ""
+    so_far = f"{count} evaluation{'s' * (count != 1)} so far"
+    return f"{phase} done, {so_far}" if stopped else f"{DOING[phase]}{again}, {so_far}"
+
+
+def _same_items(one: Evaluation, other: Evaluation) -> bool:
+    return {t: set(ids) for t, ids in one.items.items()} == {t: set(ids) for t, ids in other.items.items()}
+
+
+def _grouped(pairs: Any) -> dict[Any, list[Evaluation]]:
+    groups: dict[Any, list[Evaluation]] = {}
+    for key, evaluation in pairs:
+        groups.setdefault(key, []).append(evaluation)
+    return groups

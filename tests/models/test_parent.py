@@ -1,0 +1,140 @@
+"""Reading checkpoints: lazily, by content, and with a clear word about what is wrong."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from evomerge.errors import ParentError
+from evomerge.models.family import Family, checkpoint_dtype, open_family
+from evomerge.models.parent import open_parent
+
+
+@pytest.fixture
+def copy(pico, tmp_path):
+    return shutil.copytree(pico["a"], tmp_path / "copy")
+
+
+def rewrite(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_tensors_are_read_as_they_were_saved(pico):
+    parent = open_parent(str(pico["a"]))
+    saved = load_file(pico["a"] / "model.safetensors")
+    assert set(parent.files) == set(saved)
+    assert all(torch.equal(parent.read(name), saved[name]) for name in saved)
+
+
+def test_the_digest_names_the_content_not_the_folder_or_the_shards(pico, copy):
+    tensors = load_file(copy / "model.safetensors")
+    names = sorted(tensors)
+    (copy / "model.safetensors").unlink()
+    for shard, part in (("model-1.safetensors", names[:5]), ("model-2.safetensors", names[5:])):
+        save_file({n: tensors[n] for n in part}, copy / shard)
+    assert open_parent(str(copy)).digest == open_parent(str(pico["a"])).digest
+
+
+def test_one_changed_entry_changes_the_digest(pico, copy):
+    rewrite(copy, lambda tensors: tensors["model.norm.weight"].view(-1)[0].add_(1e-6))
+    assert open_parent(str(copy)).digest != open_parent(str(pico["a"])).digest
+
+
+def test_nan_weights_are_refused_by_name(copy):
+    rewrite(copy, lambda tensors: tensors["model.norm.weight"].view(-1)[0].fill_(torch.nan))
+    with pytest.raises(ParentError, match=r"'model\.norm\.weight' .* NaN or infinite"):
+        open_parent(str(copy))
+
+
+def test_pickled_weights_are_refused_and_never_read(copy):
+    (copy / "model.safetensors").rename(copy / "pytorch_model.bin")
+    with pytest.raises(ParentError, match="only pickled weights"):
+        open_parent(str(copy))
+
+
+def test_a_corrupt_file_is_told(copy):
+    (copy / "model.safetensors").write_bytes(b"no tensors at all")
+    with pytest.raises(ParentError, match="corrupt or incomplete"):
+        open_parent(str(copy))
+
+
+def test_a_truncated_file_is_told(copy):
+    whole = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ParentError, match="corrupt or incomplete"):
+        open_parent(str(copy))
+
+
+def test_a_missing_shard_is_named(copy):
+    index = {"weight_map": {"model.norm.weight": "model-2.safetensors"}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ParentError, match=r"lacks the shards model-2\.safetensors"):
+        open_parent(str(copy))
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere", "nowhere"])
+def test_a_missing_folder_is_told(name):
+    with pytest.raises(ParentError, match="no folder"):
+        open_parent(name)
+
+
+def test_a_hub_id_that_cannot_be_had_says_why():
+    with pytest.raises(ParentError, match="the hub did not give it"):
+        open_parent("nobody/nothing")
+
+
+def test_no_config_is_told(copy):
+    (copy / "config.json").unlink()
+    with pytest.raises(ParentError, match=r"no config\.json"):
+        open_parent(str(copy))
+
+
+def test_a_config_that_is_not_json_is_told(copy):
+    (copy / "config.json").write_text("{")
+    with pytest.raises(ParentError, match="is not JSON"):
+        open_parent(str(copy))
+
+
+def test_parents_of_unequal_shapes_are_refused_with_both(pico, copy):
+    rewrite(copy, lambda tensors: tensors.update({"model.embed_tokens.weight": torch.zeros(300, 32)}))
+    with pytest.raises(ParentError, match=r"differ at 'model\.embed_tokens\.weight': \(260, 32\) .* \(300, 32\)"):
+        open_family([str(copy)], str(pico["base"]))
+
+
+def test_parents_with_other_tensors_are_refused(pico, copy):
+    rewrite(copy, lambda tensors: tensors.update({"model.extra.weight": torch.zeros(2)}))
+    with pytest.raises(ParentError, match=r"only .*copy has the tensor 'model\.extra\.weight'"):
+        open_family([str(copy)], str(pico["base"]))
+
+
+def test_parents_of_another_architecture_are_refused(pico, copy):
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "architectures": ["GPT2LMHeadModel"]}))
+    with pytest.raises(ParentError, match="GPT2LMHeadModel"):
+        open_family([str(copy)], str(pico["base"]))
+
+
+def test_no_parents_is_told():
+    with pytest.raises(ParentError, match="no parents given"):
+        open_family([])
+
+
+def test_the_pool_knows_blocks_and_dtype(pico):
+    family = open_family([str(pico["a"]), str(pico["b"])], str(pico["base"]))
+    pool = family.pool()
+    assert (pool.names, dict(pool.stacks), pool.dtype) == (("a", "b"), {"model.layers": 2}, "float32")
+    assert checkpoint_dtype(family.parents[0]) == "float32"
+
+
+def test_resident_and_streamed_parents_read_the_same(pico):
+    device = torch.device("cpu")
+    resident = Family(None, (open_parent(str(pico["a"])),), resident=True)
+    streamed = Family(None, (open_parent(str(pico["a"])),), resident=False)
+    digest = resident.parents[0].digest
+    one, two = (f.read(digest, "model.norm.weight", device) for f in (resident, streamed))
+    assert torch.equal(one, two)
+    assert (len(resident._kept), len(streamed._kept)) == (1, 0)

@@ -1,0 +1,166 @@
+"""Building in place: equal to the maths on whole tensors, whatever the slicing; refused where it cannot be right."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from evomerge import build
+from evomerge.errors import MergeError, ParentError
+from evomerge.methods import METHODS
+from evomerge.models import blank
+from evomerge.models.family import open_family
+from evomerge.spaces.references import references, uniform
+from evomerge.spaces.weights import WeightsSpace
+from evomerge.types import Blend
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def family(pico):
+    return open_family([str(pico["a"]), str(pico["b"])], str(pico["base"]))
+
+
+@pytest.fixture
+def live(family):
+    model, _ = blank.live_model(family.base_folder, CPU, "float32")
+    return blank.targets(model, family.model.files)
+
+
+def middle(space):
+    return space.decode([0.3 + 0.4 * (i % 2) for i in range(space.size)])
+
+
+def test_a_parent_reference_is_that_parent_bit_for_bit(family, live, pico):
+    recipes = references(family.pool(), seed=0, dtype="float32")
+    for name in ("a", "b"):
+        build.write(recipes[f"parent:{name}"], family, live)
+        saved = load_file(pico[name] / "model.safetensors")
+        assert all(torch.equal(live[n], saved[n]) for n in live)
+
+
+def test_the_average_is_the_mean_of_the_parents(family, live, pico):
+    build.write(references(family.pool(), seed=0, dtype="float32")["average"], family, live)
+    a, b = (load_file(pico[n] / "model.safetensors") for n in ("a", "b"))
+    for name, tensor in live.items():
+        torch.testing.assert_close(tensor, (a[name] + b[name]) / 2)
+
+
+def test_task_arithmetic_adds_the_weighted_differences(family, live, pico):
+    space = WeightsSpace(family.pool(), parts=["self_attn"], groups=2)
+    genome = [0.1 * (i + 1) for i in range(space.size)]
+    recipe = space.decode(genome)
+    build.write(recipe, family, live)
+    base, a, b = (load_file(pico[n] / "model.safetensors") for n in ("base", "a", "b"))
+    name = "model.layers.1.self_attn.q_proj.weight"
+    w = recipe.slots[1].blends["self_attn"].knobs["weight"]
+    assert w != recipe.slots[0].blends["self_attn"].knobs["weight"]
+    expected = base[name] + w[0] * (a[name] - base[name]) + w[1] * (b[name] - base[name])
+    torch.testing.assert_close(live[name], expected)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "passthrough"])
+def test_slicing_changes_no_bit(family, live, method, monkeypatch):
+    recipe = middle(WeightsSpace(family.pool(), method=method, seed=3))
+    build.write(recipe, family, live)
+    whole = {name: tensor.clone() for name, tensor in live.items()}
+    monkeypatch.setattr(build, "SLICE", 100)
+    build.write(recipe, family, live)
+    assert all(torch.equal(live[name], whole[name]) for name in live)
+
+
+def test_writing_leaves_nothing_of_the_recipe_before(family, live):
+    space = WeightsSpace(family.pool(), method="dare_ties")
+    one, two = space.decode([0.2, 0.9, 0.3]), space.decode([0.7, 0.1, 0.8])
+    build.write(one, family, live)
+    first = {name: tensor.clone() for name, tensor in live.items()}
+    build.write(two, family, live)
+    build.write(one, family, live)
+    assert all(torch.equal(live[name], first[name]) for name in live)
+
+
+def test_norms_are_never_masked_unless_asked(family, live, pico):
+    base, a = (load_file(pico[n] / "model.safetensors") for n in ("base", "a"))
+    changed = {}
+    for mask_all in (False, True):
+        space = WeightsSpace(family.pool(), method="dare_linear", mask_all=mask_all, fixed={"rescale": "none"})
+        build.write(space.decode([0.9, 0.1 / 0.85 * 1.0, 0.0]), family, live)
+        name = "model.norm.weight"
+        changed[mask_all] = int((live[name] != base[name]).sum())
+    assert changed[False] == a["model.norm.weight"].numel()
+    assert changed[True] < changed[False]
+
+
+def test_another_seed_draws_another_mask(family, live):
+    space = [WeightsSpace(family.pool(), method="dare_linear", seed=s) for s in (0, 1)]
+    name = "model.layers.0.mlp.up_proj.weight"
+    made = []
+    for s in space:
+        build.write(s.decode([0.5, 0.5, 0.3]), family, live)
+        made.append(live[name].clone())
+    assert not torch.equal(*made)
+
+
+def test_a_bf16_model_gets_the_float32_result_rounded_once(family):
+    recipe = middle(WeightsSpace(family.pool(), method="ties"))
+    kinds = {}
+    for dtype in ("float32", "bfloat16"):
+        model, _ = blank.live_model(family.base_folder, CPU, dtype)
+        kinds[dtype] = blank.targets(model, family.model.files)
+        build.write(recipe, family, kinds[dtype])
+    assert all(torch.equal(kinds["float32"][n].bfloat16(), t) for n, t in kinds["bfloat16"].items())
+
+
+def test_a_result_that_overflows_is_an_error_not_a_model(family, live):
+    recipe = uniform(
+        family.pool(), family.pool().digests, Blend("linear", {"weight": 1e39, "normalize": False}), 0, "float32"
+    )
+    with pytest.raises(MergeError, match="NaN or infinite"):
+        build.write(recipe, family, live)
+
+
+def test_a_recipe_of_strangers_names_what_is_missing(family, live):
+    recipe = replace(references(family.pool(), seed=0, dtype="float32")["parent:a"], parents=("feedface",))
+    with pytest.raises(ParentError, match="digest feedface"):
+        build.write(recipe, family, live)
+
+
+def test_a_method_on_differences_needs_a_base(family, live):
+    recipe = replace(middle(WeightsSpace(family.pool())), base=None)
+    with pytest.raises(MergeError, match=r"Set parents\.base"):
+        build.write(recipe, family, live)
+
+
+def test_too_few_slots_and_scaled_slots_are_refused(family, live):
+    recipe = middle(WeightsSpace(family.pool()))
+    with pytest.raises(MergeError, match="no slot for"):
+        build.write(replace(recipe, slots=recipe.slots[:1]), family, live)
+    with pytest.raises(MergeError, match=r"scale 0\.5"):
+        build.write(replace(recipe, slots=(replace(recipe.slots[0], scale=0.5), recipe.slots[1])), family, live)
+
+
+def test_blends_match_by_label_then_substring_then_star():
+    blends = {"vectors": Blend("linear"), "up_proj": Blend("slerp"), "mlp": Blend("ties"), "*": Blend("passthrough")}
+    pick = lambda name, *labels: build.pick(blends, name, set(labels)).method  # noqa: E731
+    assert pick("x.norm.weight", "norms", "vectors") == "linear"
+    assert pick("x.mlp.up_proj.weight", "mlp") == "slerp"
+    assert pick("x.mlp.down_proj.weight", "mlp") == "ties"
+    assert pick("x.mlpx.weight", "other") == "passthrough"
+    with pytest.raises(MergeError, match="no blend"):
+        build.pick({"mlp": Blend("ties")}, "x.weight", {"other"})
+
+
+def test_a_tied_head_is_written_once(family):
+    model, _ = blank.live_model(family.base_folder, CPU, "float32")
+    names = blank.targets(model, [*family.model.files, "lm_head.weight"])
+    assert ("lm_head.weight" in names) != ("model.embed_tokens.weight" in names)
+
+
+def test_a_name_that_the_live_model_lacks_is_refused(family):
+    model, _ = blank.live_model(family.base_folder, CPU, "float32")
+    with pytest.raises(ParentError, match=r"keeps no tensor 'model\.fused\.weight'"):
+        blank.targets(model, [*family.model.files, "model.fused.weight"])
+    with pytest.raises(ParentError, match="the checkpoint lacks"):
+        blank.targets(model, [n for n in family.model.files if "mlp.up" not in n])
