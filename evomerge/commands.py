@@ -45,7 +45,8 @@ def _run(cfg: Any, folder: Path, command: dict[str, Any], force: bool) -> int:
         with Display(console) as display:
             launch.run(prepared, folder, command, watch=display)
     except KeyboardInterrupt:
-        console.print(f"stopped; what was paid for is on file. Resume with: evomerge resume {shlex.quote(str(folder))}")
+        line = f"evomerge resume {shlex.quote(str(folder))}"
+        console.print(f"stopped; what was paid for is on file. Resume with: {line}", soft_wrap=True, markup=False)
         return 130
     return report(folder)
 

@@ -30,15 +30,17 @@ OmegaConf.register_new_resolver("zoo", lambda name: str(ZOO / name), replace=Tru
 
 def settings(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> DictConfig:
     """The composed settings. Raises ConfigError naming the unknown key or choice and the nearest known one."""
-    GlobalHydra.instance().clear()
-    search_path = (
-        [f"hydra.searchpath=[{','.join(f'file://{Path(d).resolve()}' for d in config_dirs)}]"] if config_dirs else []
-    )
+    dirs = ",".join(f"file://{Path(d).resolve()}" for d in config_dirs)
+    try:
+        return _composed([*map(_opened, overrides), *([f"hydra.searchpath=[{dirs}]"] if dirs else [])])
+    except (HydraException, OmegaConfBaseException) as e:
+        raise ConfigError(_explained(e, overrides)) from e
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()  # composing is all we ask of Hydra here: no state stays behind
     with initialize_config_dir(str(CONF), version_base="1.3", job_name="evomerge"):
-        try:
-            return compose("search", [*map(_opened, overrides), *search_path])
-        except (HydraException, OmegaConfBaseException) as e:
-            raise ConfigError(_explained(e, overrides)) from e
+        return compose("search", list(overrides))
 
 
 def _opened(override: str) -> str:
@@ -68,7 +70,7 @@ def choices(group: str) -> list[str]:
 
 
 def known_keys() -> list[str]:
-    default = OmegaConf.to_container(compose("search", []), resolve=False)
+    default = OmegaConf.to_container(_composed([]), resolve=False)
     return sorted(k for k in _flat(default) if not k.endswith("_target_"))
 
 

@@ -65,8 +65,8 @@ def read_recipe(path: Path) -> tuple[Recipe, Family]:
     for digest, parent in opened.items():
         if parent.digest != digest:
             raise ParentError(
-                f"{parent.name} has the content {parent.digest}, {path} wants {digest}: another version of the checkpoint. "
-                "Give the right one's path in the recipe."
+                f"{parent.name} has the content {parent.digest}, {path} wants {digest}: another version. "
+                "Give the path of the right checkpoint in the recipe."
             )
     base = opened[recipe.base] if recipe.base else None
     family = Family(base, tuple(opened[d] for d in dict.fromkeys(recipe.parents)))

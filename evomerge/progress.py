@@ -39,7 +39,7 @@ class Display:
     def __call__(self, step: str, /, **facts: Any) -> None:
         if step == "notes":
             for note in facts["notes"]:
-                self._console.print(f"note: {note}", style="yellow", highlight=False, markup=False)
+                self._console.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
         elif step == "phase":
             self._start(facts["name"], facts["total"])
         elif step == "asked":

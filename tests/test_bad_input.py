@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from evomerge.cli import main
-from evomerge.journal import Journal
+from evomerge.journal import Journal, rows
 
 SETTINGS = {  # extra argument -> what the message must hold
     "optimizr=uniform": ["unknown setting 'optimizr'", "Did you mean 'optimizer"],
@@ -185,7 +185,9 @@ def test_an_unknown_finalist_lists_the_known(finished, tmp_path, capsys):
 def test_a_bad_recipe_is_told(finished, tmp_path, capsys, edit, message):
     import yaml
 
-    main(["export", str(finished), "--to", str(tmp_path / "out")])
+    stop = [r for r in rows(finished) if r["row"] == "stop" and r["phase"] == "selection"][-1]
+    candidate = next(f["id"] for f in stop["finalists"] if f["id"].startswith("search:"))
+    main(["export", str(finished), "--to", str(tmp_path / "out"), "--pick", candidate])
     recipe = yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())
     edit(recipe)
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(recipe))

@@ -52,4 +52,4 @@ def _ratio(logliks: np.ndarray, weights: np.ndarray) -> Estimate:
     n, total = len(weights), float(weights.sum())
     ratio = float(logliks.sum()) / total
     spread = float(((logliks - ratio * weights) ** 2).sum())  # delta method for a ratio of sums
-    return Estimate(ratio, float(np.sqrt(spread * n / max(n - 1, 1))) / total, n)
+    return Estimate(ratio, float(np.sqrt(spread * n / (n - 1))) / total if n > 1 else float("inf"), n)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from evomerge.errors import SearchFailed
+from evomerge.errors import ConfigError, SearchFailed
 from evomerge.types import Evaluation, Work
 
 
@@ -15,6 +15,8 @@ class Local:
     """Opens the evaluator's bench at the first work and keeps it; out of memory is retried with half the batch."""
 
     def __init__(self, retries: int = 2):
+        if retries < 0:
+            raise ConfigError(f"executor.retries is {retries}; wanted 0 or more.")
         self._retries = retries
         self._bench: Any = None
 

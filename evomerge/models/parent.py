@@ -62,8 +62,8 @@ def _download(name: str, revision: str | None) -> Path:
     except Exception as e:  # the hub client raises many kinds: offline, no such repository, gated, no such revision
         reason = str(e).strip().splitlines()[0]
         raise ParentError(
-            f"'{name}' is no local folder, and the hub did not give it ({type(e).__name__}: {reason}). Check the spelling, "
-            "the network, or `hf auth login` for gated models."
+            f"'{name}' is no local folder, and the hub did not give it ({type(e).__name__}: {reason}). Check the "
+            "spelling, the network, or `hf auth login` for gated models."
         ) from e
 
 

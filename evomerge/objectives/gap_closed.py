@@ -18,7 +18,7 @@ class GapClosed:
     """
 
     def __init__(self, min_gap: float = 0.05):
-        if min_gap <= 0:
+        if not min_gap > 0:
             raise ConfigError(f"objective.min_gap is {min_gap}; wanted a positive number.")
         self._min_gap = min_gap
 

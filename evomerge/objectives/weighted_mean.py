@@ -14,7 +14,7 @@ class WeightedMean:
     """sum of weight x score over sum of weights; equal weights if none are given, one per task otherwise."""
 
     def __init__(self, weights: Sequence[float] | None = None):
-        if weights is not None and (min(weights, default=0) < 0 or sum(weights) <= 0):
+        if weights is not None and not (min(weights, default=0) >= 0 and 0 < sum(weights) < float("inf")):
             raise ConfigError(f"objective.weights is {list(weights)}; wanted numbers >= 0 with a positive sum.")
         self._weights = weights
 

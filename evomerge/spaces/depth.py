@@ -37,6 +37,12 @@ def _knots(knots: int, blocks: int) -> np.ndarray:
 def _ranges(ranges: list[tuple[int, ...]], blocks: int) -> np.ndarray:
     owner = [[i for i, r in enumerate(ranges) if len(r) == 2 and r[0] <= b < r[1]] for b in range(blocks)]
     wrong = [b for b, who in enumerate(owner) if len(who) != 1]
+    outside = [r for r in ranges if len(r) != 2 or not 0 <= r[0] < r[1] <= blocks]
+    if outside:
+        raise ConfigError(
+            f"space.groups has {list(outside[0])} for a model of {blocks} blocks; wanted [first, last) with "
+            f"0 <= first < last <= {blocks}."
+        )
     if wrong:
         raise ConfigError(
             f"space.groups {ranges} cover block {wrong[0]} {len(owner[wrong[0]])} times; wanted [first, last) ranges "

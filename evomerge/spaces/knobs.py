@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,8 @@ def checked(method: Method, given: Mapping[str, Any], where: str) -> Mapping[str
             raise ConfigError(
                 f"space.{where}: " + unknown(f"knob of {method.name}", name, [k.name for k in method.knobs])
             )
+        if where == "per_parent" and not knob.per_parent:
+            raise ConfigError(f"space.per_parent names {name}, of which {method.name} has one number for all parents.")
         if where == "fixed" and knob.scale == "choice" and value not in knob.values:
             raise ConfigError(
                 f"space.fixed.{name} is {value!r}; {method.name} knows {', '.join(map(str, knob.values))}."
@@ -70,11 +73,17 @@ def _by_default(method: Method, knob: Knob) -> bool:
 
 
 def _ranged(knob: Knob, limits: Sequence[float] | None, scale: str | None) -> Knob:
-    if limits is not None and (len(limits) != 2 or not limits[0] < limits[1]):
+    if knob.scale == "choice" and (limits is not None or scale is not None):
+        setting = "ranges" if limits is not None else "scales"
+        raise ConfigError(
+            f"space.{setting}.{knob.name} is set, but {knob.name} is a choice of {', '.join(map(str, knob.values))}. "
+            "Leave it out, or set one in space.fixed."
+        )
+    if limits is not None and (len(limits) != 2 or not -math.inf < limits[0] < limits[1] < math.inf):
         raise ConfigError(f"space.ranges.{knob.name} is {list(limits)}; wanted [low, high] with low < high.")
     low, high = limits or (knob.low, knob.high)
     scale = scale or knob.scale
-    if scale not in ("linear", "log", "choice"):
+    if scale not in (knob.scale, "linear", "log"):
         raise ConfigError(f"space.scales.{knob.name} is '{scale}'; wanted linear or log.")
     if scale == "log" and low <= 0:
         raise ConfigError(f"space.ranges.{knob.name} starts at {low} on a log scale; wanted above 0, or scale linear.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from evomerge.errors import ConfigError
 from evomerge.methods import get
 from evomerge.spaces import depth, genes
 from evomerge.spaces.knobs import check_arity, checked, chosen, defaults
@@ -49,9 +50,10 @@ class WeightsSpace:
         self._fixed = {**defaults(self._method), **checked(self._method, fixed or {}, "fixed")}
         self._knobs = chosen(self._method, search, self._fixed, fixed or {}, ranges or {}, scales or {})
         leading = self._method.knobs[0].name
-        self._each = set(checked(self._method, dict.fromkeys(per_parent or [leading]), "per_parent"))
+        named = None if per_parent is None else checked(self._method, dict.fromkeys(per_parent), "per_parent")
+        self._each = {leading} if named is None else set(named)
         self._depth = depth.matrix(groups, sum(pool.stacks.values()), smooth=smooth)  # (blocks, groups)
-        self._parts = (*(parts or ()), "*")
+        self._parts = _distinct(parts or ())
         self._mask_all = mask_all
         self.variables = tuple(self._variables())
         self.size = len(self.variables)
@@ -62,7 +64,7 @@ class WeightsSpace:
     def _variables(self) -> Iterable[Variable]:
         for part in self._parts:
             for group in range(1 if part in OUTER else self._depth.shape[1]):
-                for knob in self._knobs:
+                for knob in self._knobs_of(part):
                     for parent in self._owners(knob):
                         yield self._variable(knob, _name(knob.name, part, group, parent))
 
@@ -71,6 +73,15 @@ class WeightsSpace:
         low, high = (0.0, float(len(knob.values))) if knob.scale == "choice" else (knob.low, knob.high)
         default = 1.0 / len(self._pool.digests) if leading and self._is_per_parent(knob) else knob.default
         return Variable(name, knob.name, low, high, knob.scale, genes.gene(knob, default), knob.step, leading)
+
+    def _knobs_of(self, part: str) -> list[Knob]:
+        """The searched knobs that a part's method has: where the linear stand-in rules, density would do nothing."""
+        if not self._has_stand_in(part):
+            return self._knobs
+        return [k for k in self._knobs if get(str(self._method.plain)).knob(k.name)]
+
+    def _has_stand_in(self, part: str) -> bool:
+        return part in (*OUTER, "norms", VECTORS) and not self._mask_all and self._method.plain is not None
 
     def _is_per_parent(self, knob: Knob) -> bool:
         return knob.per_parent and knob.name in self._each
@@ -97,7 +108,8 @@ class WeightsSpace:
         full = {part: Blend(self._method.name, self._values(genome, share, part)) for part in inner}
         if self._mask_all or self._method.plain is None:
             return full
-        return {VECTORS: self._plain(full.get("norms", full["*"])), **full}
+        vectors = self._plain(full.get(VECTORS, full.get("norms", full["*"])))
+        return {VECTORS: vectors, **{part: blend for part, blend in full.items() if part != VECTORS}}
 
     def _outer(self, genome: Genome) -> dict[str, Blend]:
         """Embeddings with the first group's values, final norm and head with the last's, all linear by default."""
@@ -118,7 +130,7 @@ class WeightsSpace:
         """Knob values of one part at one depth; share (groups,) weighs the groups' genes."""
         share = np.ones(1) if part in OUTER else share
         values: dict[str, KnobValue] = dict(self._fixed)
-        for knob in self._knobs:
+        for knob in self._knobs_of(part):
             found = tuple(genes.value(knob, self._gene(genome, share, part, knob, p)) for p in self._owners(knob))
             values[knob.name] = found if self._is_per_parent(knob) else found[0]
         return _guarded(values)
@@ -147,10 +159,10 @@ class WeightsSpace:
     def _set_group(self, genome: Genome, recipe: Recipe, part: str, group: int) -> bool:
         block = int(np.argmax(self._depth[:, group]))
         blends = recipe.outer if part in OUTER else recipe.slots[block].blends
-        values = self._as_ours(blends.get(part, blends.get("*")), recipe)
+        values = self._as_ours(blends.get(part, blends.get("*")), recipe, part)
         if values is None:
             return False
-        for knob in self._knobs:
+        for knob in self._knobs_of(part):
             given = values.get(knob.name, knob.default)
             each = given if isinstance(given, tuple) else (given,) * len(self._owners(knob))
             if not self._is_per_parent(knob) and len(set(each)) > 1:
@@ -161,41 +173,57 @@ class WeightsSpace:
                 genome[self._index[_name(knob.name, part, group, parent)]] = genes.gene(knob, value)
         return True
 
-    def _as_ours(self, blend: Blend | None, recipe: Recipe) -> Mapping[str, Any] | None:
-        """The blend's knobs in terms of our method, or None."""
+    def _as_ours(self, blend: Blend | None, recipe: Recipe, part: str) -> Mapping[str, Any] | None:
+        """The blend's knobs in terms of our method, those it leaves out at the method's defaults, or None."""
         if blend is None:
             return None
-        if blend.method == self._method.name and recipe.parents == self._pool.digests:
-            return blend.knobs
+        same = {self._method.name, self._method.plain} if self._has_stand_in(part) else {self._method.name}
+        if blend.method in same and recipe.parents == self._pool.digests:
+            return {**{k.name: k.default for k in get(blend.method).knobs if k.default is not None}, **blend.knobs}
         if self._method.knobs[0].name != "weight" or self._method.name == "passthrough":
             return None
         n = len(self._pool.digests)
         if blend.method == "passthrough" and len(recipe.parents) == 1:
             return self._alone(recipe.parents[0])
         average = blend.method == "linear" and recipe.parents == self._pool.digests and blend.knobs.get("weight") == 1.0
-        if average and self._method.name in ("linear", "task_arithmetic"):
-            return {"weight": (1.0 / n,) * n}
+        if average and self._method.name in ("linear", "task_arithmetic", "dare_linear"):
+            return {"weight": (1.0 / n,) * n, **self._whole()}
         return None
 
     def _alone(self, digest: str) -> Mapping[str, Any] | None:
         if digest in self._pool.digests:
             here = self._pool.digests.index(digest)
-            return {"weight": tuple(float(p == here) for p in range(len(self._pool.digests)))}
+            return {"weight": tuple(float(p == here) for p in range(len(self._pool.digests))), **self._whole()}
         zeros = (0.0,) * len(self._pool.digests)
         return {"weight": zeros} if digest == self._pool.base and self._method.needs_base else None
+
+    def _whole(self) -> dict[str, float]:
+        """What keeps a delta as it is: nothing dropped, nothing scaled."""
+        return {k.name: 1.0 for k in self._method.knobs if k.name in ("density", "scale")}
 
     def _says(self, genome: Genome, recipe: Recipe) -> bool:
         """Whether the decoded genome has the recipe's coefficients in every block, not only where they were read."""
         for ours, theirs in zip(self.decode(genome).slots, recipe.slots, strict=True):
             for part in (p for p in self._parts if p not in OUTER):
-                wanted = self._as_ours(theirs.blends.get(part, theirs.blends.get("*")), recipe)
-                if wanted is None or not all(_close(ours.blends[part].knobs[k], wanted[k]) for k in wanted):
+                wanted = self._as_ours(theirs.blends.get(part, theirs.blends.get("*")), recipe, part)
+                mine = ours.blends[part].knobs
+                if wanted is None or not all(_close(mine[k], wanted[k]) for k in wanted if k in mine):
                     return False
         return True
 
 
 def _name(knob: str, part: str, group: int, parent: str) -> str:
     return f"{knob}/{'rest' if part == '*' else part}/{group}/{parent}"
+
+
+def _distinct(parts: Sequence[str]) -> tuple[str, ...]:
+    """The parts, then "*" for the rest."""
+    twice = [p for i, p in enumerate(parts) if p in ("*", "rest", *parts[:i])]
+    if twice:
+        raise ConfigError(
+            f"space.parts names '{twice[0]}', which has genes already. Name each part once; the rest has one set."
+        )
+    return (*parts, "*")
 
 
 def _close(ours: Any, theirs: Any) -> bool:
@@ -207,6 +235,7 @@ def _close(ours: Any, theirs: Any) -> bool:
 def _guarded(values: dict[str, KnobValue]) -> dict[str, KnobValue]:
     """All-zero weights under normalisation would divide by zero: they mean the plain average."""
     weight = values.get("weight")
-    if values.get("normalize") and isinstance(weight, tuple) and abs(sum(weight)) < 1e-6:
-        values["weight"] = (1.0,) * len(weight)
+    numbers = weight if isinstance(weight, tuple) else (weight,)
+    if values.get("normalize") and "weight" in values and abs(sum(map(float, numbers))) < 1e-6:
+        values["weight"] = (1.0,) * len(numbers) if isinstance(weight, tuple) else 1.0
     return values

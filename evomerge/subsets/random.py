@@ -35,5 +35,5 @@ def shares(n: int, sizes: dict[str, int]) -> dict[str, int]:
 
 
 def _lowest(ids: tuple[str, ...], count: int, key: str) -> tuple[str, ...]:
-    chosen = sorted(ids, key=lambda i: hashlib.sha256(f"{key}:{i}".encode()).digest())[:count]
-    return tuple(i for i in ids if i in set(chosen))
+    chosen = set(sorted(ids, key=lambda i: hashlib.sha256(f"{key}:{i}".encode()).digest())[:count])
+    return tuple(i for i in ids if i in chosen)

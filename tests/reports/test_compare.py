@@ -96,6 +96,15 @@ def test_tasks_count_the_same_whatever_their_size():
     assert found.n_items == 100
 
 
+def test_two_tasks_together_are_known_better_than_each():
+    rng = np.random.default_rng(9)
+    a = {task: scores(rng.normal(size=200), task) for task in "tu"}
+    b = {task: scores(np.zeros(200), task) for task in "tu"}
+    found = differences("test", {"a": a, "b": b}, {"t": ACC, "u": ACC}, "a", ["b"])[0]
+    alone = np.mean([i.high - i.low for i in found.tasks.values()])
+    assert found.mean.high - found.mean.low == pytest.approx(alone / np.sqrt(2), rel=0.08)
+
+
 def test_pairs_are_compared_by_their_ratio_of_sums():
     a, b = [(-1.0, 1.0), (-2.0, 4.0)], [(-2.0, 1.0), (-2.0, 4.0)]
     d = one_task(a, b, BITS)
@@ -160,6 +169,12 @@ def test_optimism_is_what_the_search_overrated_and_references_show_the_drift_of_
     refs = [standing("base", search=0.5, test=0.25), standing("average", search=0.5, test=0.5)]
     found = optimism(standing("search:1", search=0.75, selection=0.5, test=0.25), refs)
     assert (found.search, found.selection, found.test, found.optimism, found.drift) == (0.75, 0.5, 0.25, 0.5, 0.125)
+
+
+def test_the_mean_over_tasks_has_the_error_of_independent_tasks():
+    two = Standing("a", "a", "d", None, {"test": {"t": Estimate(1.0, 0.75, 5), "u": Estimate(2.0, 1.0, 7)}})
+    assert two.mean("test") == Estimate(1.5, 0.625, 12)
+    assert two.mean("search") is None
 
 
 def test_optimism_of_a_winner_the_search_never_scored_is_unknown():

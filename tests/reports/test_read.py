@@ -57,6 +57,12 @@ def test_scores_are_the_means_of_the_journalled_items(whole):
             assert {t: e.value for t, e in found.items()} == {t: np.mean(v) for t, v in row["scores"].items()}
 
 
+def test_the_winner_is_compared_with_references_and_control_on_both_splits(whole):
+    pairs = {(d.split, d.rival) for d in read(whole).differences}
+    rivals = ("base", "parent:a", "average", "control:1")
+    assert pairs == {(split, rival) for split in ("test", "selection") for rival in rivals}
+
+
 def test_costs_count_rows_items_and_the_seconds_of_events(whole):
     report = read(whole)
     assert [(c.phase, c.evaluations, c.items) for c in report.costs] == [
@@ -280,6 +286,13 @@ def test_an_extension_under_way_says_which_scores_it_shows(tmp_path, extended):
         report.state == "searching again (an extension; scores are those of the last selection), 11 evaluations so far"
     )
     assert (report.finished, report.split) == (False, "test")
+
+
+def test_a_former_mean_of_the_optimizer_does_not_lend_its_test_to_the_new_one(tmp_path, extended):
+    second = [i for i, r in enumerate(rows(extended)) if r["row"] == "stop" and r["phase"] == "selection"][1]
+    report = read(cut_after(extended, second + 1, tmp_path / "cut"))
+    assert "test" in report.standing("base").scores
+    assert set(report.standing("mean").scores) == {"selection"}
 
 
 def test_an_extension_that_changes_no_finalist_is_finished_with_a_warning(tmp_path):

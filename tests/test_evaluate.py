@@ -1,0 +1,92 @@
+"""The bench: the one place where a candidate's failure becomes data."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from evomerge.errors import MergeError
+from evomerge.evaluate import Bench
+from evomerge.types import ItemScores, Work
+from tests.sphere import recipe
+
+
+class Backend:
+    batch_size = 8
+
+    def __init__(self, raises: Exception | None = None):
+        self.raises = raises
+
+    def write(self, recipe):
+        if self.raises:
+            raise self.raises
+
+
+class Task:
+    name = "task"
+
+    def __init__(self, value: float = 1.0):
+        self.value, self.sizes = value, []
+
+    def score(self, backend, items):
+        self.sizes.append(backend.batch_size)
+        return ItemScores("task", tuple(items), np.full(len(items), self.value))
+
+
+def evaluate(backend, task, record=lambda kind, **facts: None, shrink=1):
+    work = Work(3, "search", recipe((0.5,) * 4), {"task": ("x", "y")}, genome=(0.5,))
+    return Bench(backend, {"task": task}).evaluate(work, shrink=shrink, record=record)
+
+
+def test_a_good_candidate_comes_back_with_its_items_and_scores():
+    found = evaluate(Backend(), Task())
+    assert (found.id, found.phase, found.genome, found.error_code, found.batch_size) == (3, "search", (0.5,), None, 8)
+    assert found.scores[0].items == ("x", "y") and found.scores[0].values.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(MergeError("bad weights"), "merge"), (ValueError("odd"), "ValueError"), (KeyError("k"), "KeyError")],
+)
+def test_an_error_becomes_a_code_with_its_traceback_on_file(error, code):
+    told = []
+    found = evaluate(Backend(error), Task(), lambda kind, **facts: told.append((kind, facts)))
+    assert found.error_code == code and found.scores == ()
+    assert told[0][0] == "failed" and "Traceback" in told[0][1]["traceback"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_non_finite_scores_are_a_failure_that_names_the_task(value):
+    assert evaluate(Backend(), Task(value)).error_code == "non_finite_score:task"
+
+
+@pytest.mark.parametrize("error", [MemoryError("host"), torch.OutOfMemoryError("device")])
+def test_running_out_of_memory_is_not_the_candidates_fault(error):
+    with pytest.raises(MemoryError):
+        evaluate(Backend(error), Task())
+
+
+def test_an_interrupt_passes():
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Backend(KeyboardInterrupt()), Task())
+
+
+def test_a_retry_shrinks_the_batch_of_that_attempt():
+    task = Task()
+    assert evaluate(Backend(), task, shrink=4).batch_size == 2
+    assert evaluate(Backend(), task, shrink=100).batch_size == 1
+    assert task.sizes == [2, 1]
+
+
+def test_an_evaluator_travels_and_scores_the_same(command, tmp_path):
+    from evomerge import config, launch
+
+    plan = launch.prepare(config.settings([c for c in command[1:]]), tmp_path).plan
+    work = Work("average", "references", plan.references["average"], plan.items["search"])
+    here = plan.evaluator.open().evaluate(work)
+    there = pickle.loads(pickle.dumps(plan.evaluator)).open().evaluate(work)  # our own bytes, made a line above
+    assert here.error_code is None
+    assert all(np.array_equal(a.values, b.values) for a, b in zip(here.scores, there.scores, strict=True))

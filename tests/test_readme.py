@@ -1,0 +1,69 @@
+"""README's commands run as they stand (with a smaller budget), its links and names exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from evomerge.cli import main
+from evomerge.config import ZOO
+from evomerge.methods import METHODS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = [block.replace("\\\n", " ") for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)]
+LINES = [shlex.split(line, comments=True) for block in BLOCKS for line in block.strip().splitlines()]
+
+
+def test_the_two_set_up_commands_are_there_and_executable():
+    scripts = [ROOT / line[1] for line in LINES if line[0] == "bash"]
+    assert [s.name for s in scripts] == ["demo.sh", "test.sh"]
+    assert all(s.stat().st_mode & 0o100 for s in scripts)
+
+
+@pytest.mark.slow
+def test_the_commands_run_in_order(tmp_path, monkeypatch, pico, task_folder):
+    monkeypatch.chdir(tmp_path)
+    stand_ins = {
+        "BASE": str(pico["base"]),
+        "EXPERT_A,EXPERT_B": f"{pico['a']},{pico['b']}",
+        "PICO_TASKS": str(ZOO / "pico" / "tasks"),
+        "=TASKS": f"={task_folder}",
+        "my_task": "sums",
+        "space.groups=3": "space.groups=2",  # the stand-ins have two blocks
+        "budget.evaluations=120": "budget.evaluations=4",
+        "budget.evaluations=200": "budget.evaluations=3",
+    }
+    ran = 0
+    for line in (line for line in LINES if line[0] == "evomerge"):
+        assert main([*map(lambda word: swap(word, stand_ins), line[1:]), *small(line)]) == 0, line
+        ran += 1
+    assert ran >= 7
+
+
+def swap(word: str, stand_ins: dict[str, str]) -> str:
+    for old, new in stand_ins.items():
+        word = word.replace(old, new)
+    return word
+
+
+def small(line: list[str]) -> list[str]:
+    """Settings that make a snippet quick without touching what it shows."""
+    if line[1] != "search":
+        return []
+    quick = ["control.points=2", "finalists=1", "threads=1"]
+    budget = [] if any(word.startswith("budget.") for word in line) else ["budget.evaluations=2"]
+    return [*quick, *budget]
+
+
+def test_links_to_files_lead_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if not link.startswith("http")]
+    assert links and all((ROOT / link).exists() for link in links)
+
+
+def test_the_table_of_methods_is_the_table_of_methods():
+    row = next(line for line in README.splitlines() if line.startswith("| method |"))
+    assert {m.strip() for m in row.split("|")[3].split(",")} == set(METHODS)
