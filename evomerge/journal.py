@@ -46,7 +46,7 @@ class Journal:
         self._by_key: dict[Key, Evaluation] = {}
         self._originals: dict[tuple[str, str, str], Evaluation] = {}  # first full evaluation of (phase, recipe, items)
         self._commits: dict[tuple[str, int], list[Result]] = {}
-        self._stops: list[dict[str, Any]] = []
+        self._stops: dict[str, dict[str, Any]] = {}
         self.header: dict[str, Any] | None = None
         for row in self._file.rows:
             self._take(row)
@@ -126,9 +126,9 @@ class Journal:
         return self._commits.get((phase, batch))
 
     def stop(self, phase: str, **outcome: Any) -> None:
-        """Record why a phase ended and what it found; the same outcome is written once."""
+        """Record why a phase ended and what it found; the newest row of a phase counts, and is not repeated."""
         row = json.loads(json.dumps({"row": "stop", "phase": phase, **outcome}))
-        if row not in self._stops:
+        if self._stops.get(phase) != row:
             self._append(row)
 
     # ------------------------------------------------------------ events
@@ -160,7 +160,7 @@ class Journal:
         elif kind == "commit":
             self._commits[row["phase"], row["batch"]] = read_commit(row)
         elif kind == "stop":
-            self._stops.append(row)
+            self._stops[row["phase"]] = row
         else:
             raise JournalError(f"{self.folder}/journal.jsonl has a row of unknown kind {kind!r}.")
 

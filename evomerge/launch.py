@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from evomerge.budget import n_items
 from evomerge.config import ZOO, make, plain
-from evomerge.errors import ConfigError, MergeError
+from evomerge.errors import ConfigError, MergeError, TaskError
 from evomerge.journal import Journal, Watch, rows, unwatched
 from evomerge.lines import write_whole
 from evomerge.plan import Plan
@@ -62,6 +62,7 @@ def prepare(cfg: DictConfig, folder: Path, *, force: bool = False) -> Prepared:
         "search": made["subset"].draw(bank, cfg.seed),
         **{split: {t.name: t.items[split] for t in tasks} for split in ("selection", "test")},
     }
+    _check_counts(items)
     plan = Plan(
         space=space,
         references=_references(family.pool(), **common),
@@ -90,6 +91,16 @@ def _cheap(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"threads is {cfg.threads!r}; wanted a whole number from 1, or null.")
     made = {group: make(group, cfg[group]) for group in ("subset", "estimator", "objective", "executor")}
     return {**made, "budget": make("budget", {"_target_": "evomerge.budget.Budget", **plain(cfg.budget)})}
+
+
+def _check_counts(items: Mapping[str, Any]) -> None:
+    for split, tasks in items.items():
+        for task, ids in tasks.items():
+            if len(ids) < 2:
+                raise TaskError(
+                    f"task '{task}' has {len(ids)} {split} item; wanted at least 2, or its error cannot be known. Give it "
+                    "more documents, raise subset.n, or change split.selection."
+                )
 
 
 def _maker(group: str, cfg: DictConfig, variables: Any) -> Any:

@@ -32,8 +32,8 @@ def search(plan: Plan, journal: Journal) -> str:
     found = ask_and_tell("search", optimizer, plan.budget, plan, scale, journal)
     control = run_control(plan, start, scale, journal)
     finalists = choose_finalists(plan, scale, optimizer, found, control)
-    winner = select(plan, finalists, journal)
-    test(plan, finalists, winner, journal)
+    winner = select(plan, finalists, len(found), journal)
+    test(plan, finalists, winner, len(found), journal)
     return winner
 
 
@@ -102,14 +102,18 @@ def _distinct(named: Iterable[Named], seen: set[str]) -> list[Named]:
     return [one for digest, one in first.items() if digest not in seen]
 
 
-def select(plan: Plan, finalists: Sequence[Finalist], journal: Journal) -> str:
-    """Score the finalists on items no estimate has seen; the best posterior mean wins."""
+def select(plan: Plan, finalists: Sequence[Finalist], searched: int, journal: Journal) -> str:
+    """Score the finalists on items no estimate has seen; the best posterior mean wins.
+
+    searched: evaluations the search had made; an extension that changes no finalist still leaves its own row.
+    """
     scored = [s for s in _score_finalists("selection", plan, finalists, journal) if s.estimates]
     fresh = [s.estimates[0] for s in scored if s.estimates]
     posterior = shrink(fresh)
     best = max(range(len(scored)), key=lambda i: (posterior[i].value, fresh[i].value))
     journal.stop(
         "selection",
+        searched=searched,
         winner=scored[best].id,
         finalists=[_finalist_data(f) for f in finalists],
         posterior={str(s.id): [p.value, p.stderr] for s, p in zip(scored, posterior, strict=True)},
@@ -135,10 +139,10 @@ def shrink(estimates: Sequence[Estimate]) -> list[Estimate]:
     return [Estimate(float(m), float(s), e.n_items) for m, s, e in zip(means, stderrs, estimates, strict=True)]
 
 
-def test(plan: Plan, finalists: Sequence[Finalist], winner: str, journal: Journal) -> None:
+def test(plan: Plan, finalists: Sequence[Finalist], winner: str, searched: int, journal: Journal) -> None:
     """Report only: score the finalists on the test items; nothing is chosen any more."""
     _score_finalists("test", plan, finalists, journal)
-    journal.stop("test", winner=winner)
+    journal.stop("test", searched=searched, winner=winner)
 
 
 def _score_finalists(phase: str, plan: Plan, finalists: Sequence[Finalist], journal: Journal) -> list[Scored]:

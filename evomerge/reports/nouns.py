@@ -99,8 +99,7 @@ class Report:
     """Everything a run found. `winner` is a finalist's id, None before the first selection.
 
     failures: evaluations by error code. cut: candidates of a batch that the budget cut, and the full batch (None:
-    not known). opened: how many selections were followed by a whole test. unconfirmed: no selection is on file
-    since the newest search rows.
+    not known). opened: how many selections were followed by a whole test.
     """
 
     folder: str
@@ -122,7 +121,6 @@ class Report:
     stop_reason: str | None
     cut: tuple[int, int | None] | None
     opened: int
-    unconfirmed: bool
     notes: tuple[str, ...]
     verdict: str = ""
     warnings: tuple[str, ...] = ()

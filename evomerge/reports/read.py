@@ -25,7 +25,7 @@ def read(folder: Path) -> Report:
     standings = tuple(standing(f, metrics, record) for f in named)
     selection = record.newest_stop("selection")
     winner = str(selection["winner"]) if selection else None
-    words, finished, unconfirmed = state(record)
+    words, finished = state(record)
     report = Report(
         folder=str(folder),
         state=words,
@@ -46,7 +46,6 @@ def read(folder: Path) -> Report:
         stop_reason=facts.stop_reason(record),
         cut=facts.cut(record),
         opened=sum(record.tested(stop) for stop in record.stops("selection")),
-        unconfirmed=unconfirmed,
         notes=facts.notes(record),
     )
     return replace(report, verdict=verdict(report), warnings=warnings(report), follow_on=follow_on(report))

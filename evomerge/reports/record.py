@@ -88,22 +88,17 @@ def load(folder: Path) -> Record:
     return Record(Path(folder), header, found[1:] if header else found, events(folder))
 
 
-def state(record: Record) -> tuple[str, bool, bool]:
-    """What the run is at in words, whether it is finished, and whether its finish is unconfirmed.
-
-    A stop row is written once: if an extension changes no finalist, its last row is that of the search, as it is
-    when the extension was interrupted right there.
-    """
+def state(record: Record) -> tuple[str, bool]:
+    """What the run is at in words, and whether it is finished: whether its last row ends the test."""
     if not record.rows:
-        return "nothing evaluated yet", False, False
-    last, selection = record.rows[-1], record.newest_stop("selection")
+        return "nothing evaluated yet", False
+    last, extended = record.rows[-1], record.newest_stop("selection") is not None
     phase, stopped = last["phase"], last["row"] == "stop"
     if stopped and last.get("reason") == "failures":
-        return f"stopped: {last['failed']} of {last['evaluations']} candidates failed in phase {phase}", False, False
-    done = selection is not None and record.newest_stop("test") is not None and record.tested(selection)
-    if done and (phase == "test" or stopped):
-        return f"finished, {record.counts['search']} evaluations in search", True, phase in ("search", "control")
-    return _under_way(phase, stopped, record.counts[phase], extended=selection is not None), False, False
+        return f"stopped: {last['failed']} of {last['evaluations']} candidates failed in phase {phase}", False
+    if stopped and phase == "test":
+        return f"finished, {record.counts['search']} evaluations in search", True
+    return _under_way(phase, stopped, record.counts[phase], extended=extended), False
 
 
 def _under_way(phase: str, stopped: bool, count: int, extended: bool) -> str:

@@ -73,7 +73,7 @@ def _found_nothing(winner: Standing, report: Report) -> str:
 
 def warnings(report: Report) -> tuple[str, ...]:
     """Sentences, the gravest first; the tasks' own notes last."""
-    kinds = (_no_difference, _control, _opened, _few_items, _failed, _cut, _equal_parents, _unconfirmed)
+    kinds = (_no_difference, _control, _opened, _few_items, _failed, _cut, _equal_parents)
     return (*chain.from_iterable(kind(report) for kind in kinds), *report.notes)
 
 
@@ -139,13 +139,6 @@ def _equal_parents(report: Report) -> list[str]:
             names.setdefault(digest, []).append(name)
     return [f"These are the same model: {', '.join(same)}." for same in names.values() if len(same) > 1]
 
-
-def _unconfirmed(report: Report) -> list[str]:
-    if not report.unconfirmed:
-        return []
-    return [
-        "The search was extended without a new selection on file: no finalist changed, or it was interrupted there."
-    ]
 
 
 def follow_on(report: Report) -> str:
