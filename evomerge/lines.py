@@ -27,11 +27,15 @@ class AppendOnly:
             self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         except OSError as e:
             raise JournalError(f"cannot write {path}: {e.strerror}. Choose a writable folder with run=DIR.") from e
-        if lock:
-            self._lock()
-        self.rows, self._end = read_lines(path)
-        os.ftruncate(self._fd, self._end)
-        _fsync_folder(path.parent)
+        try:
+            if lock:
+                self._lock()
+            self.rows, self._end = read_lines(path)
+            os.ftruncate(self._fd, self._end)
+            _fsync_folder(path.parent)
+        except BaseException:
+            os.close(self._fd)  # else the lock would outlive a file that could not be read
+            raise
 
     def append(self, row: Mapping[str, Any], *, sync: bool = True) -> None:
         """Write one line whole, then fsync; a short write is undone and raises JournalError."""
@@ -43,8 +47,10 @@ class AppendOnly:
             if sync:
                 os.fsync(self._fd)
                 self._watch("synced")
-        except OSError as e:
-            os.ftruncate(self._fd, self._end)
+        except BaseException as e:
+            os.ftruncate(self._fd, self._end)  # Ctrl-C in the middle of a line included
+            if not isinstance(e, OSError):
+                raise
             raise JournalError(
                 f"cannot append to {self.path}: {e.strerror}. Nothing recorded is lost; make room and run the same "
                 "command again."
@@ -62,14 +68,15 @@ class AppendOnly:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             who = writer.read_text().strip() if writer.is_file() else "another process"
-            os.close(self._fd)
             raise JournalError(
                 f"{self.path.parent} is being written by {who}. Wait for it or stop it, or choose another run=DIR."
             ) from e
         write_whole(writer, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n")
 
     def close(self) -> None:
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:  # closed twice, the number might by then be another file's
+            os.close(fd)
 
 
 def write_whole(path: Path, text: str) -> None:

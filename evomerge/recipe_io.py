@@ -47,7 +47,7 @@ def to_yaml(recipe: Recipe, locations: Mapping[str, str]) -> str:
         "outer": data["outer"],
         **{k: data[k] for k in ("seed", "dtype", "out_dtype", "vocabulary")},
     }
-    return yaml.safe_dump(text, sort_keys=False, width=110, default_flow_style=None)
+    return str(yaml.safe_dump(text, sort_keys=False, width=110, default_flow_style=None))
 
 
 def _ranges(slots: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

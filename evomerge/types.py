@@ -130,7 +130,7 @@ class Recipe:
 
     def data(self) -> dict[str, Any]:
         """The recipe as plain JSON data; evomerge.recipe_io reads it back."""
-        return _plain(self)
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     @cached_property
     def digest(self) -> str:
@@ -140,7 +140,7 @@ class Recipe:
 
 
 def _plain(noun: Any) -> Any:
-    if isinstance(noun, Recipe | Slot):
+    if isinstance(noun, Slot):
         return {f.name: _plain(getattr(noun, f.name)) for f in fields(noun)}
     if isinstance(noun, Mapping):  # blends by part: a list, since the first match wins
         return [{"part": part, "method": b.method, "knobs": _plain_knobs(b.knobs)} for part, b in noun.items()]

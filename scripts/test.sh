@@ -6,6 +6,6 @@ if [ "${1:-}" = "--fast" ]; then
   SELECT=(-m "not gpu and not slow")
   shift
 fi
-ruff format --check --quiet . && ruff check --quiet .
+ruff format --check --quiet . && ruff check --quiet . && mypy --no-error-summary
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 exec python -m pytest -q "${SELECT[@]}" --cov --cov-report=term:skip-covered --durations=10 "$@"
