@@ -117,7 +117,7 @@ class WeightsSpace:
         ends = {"embeddings": first, "head": last, "*": last}
         found = {}
         for key, share in ends.items():
-            part = key if key in self._parts else "norms" if key == "*" and "norms" in self._parts else "*"
+            part = "norms" if key == "*" and "norms" in self._parts else key if key in self._parts else "*"
             blend = Blend(self._method.name, self._values(genome, share, part))
             found[key] = blend if self._mask_all or self._method.plain is None else self._plain(blend)
         return found
@@ -163,7 +163,9 @@ class WeightsSpace:
         if values is None:
             return False
         for knob in self._knobs_of(part):
-            given = values.get(knob.name, knob.default)
+            if knob.name not in values:  # without effect: stays at its default
+                continue
+            given = values[knob.name]
             each = given if isinstance(given, tuple) else (given,) * len(self._owners(knob))
             if not self._is_per_parent(knob) and len(set(each)) > 1:
                 return False

@@ -1,0 +1,84 @@
+"""Drives optimizers without a loop: asks, scores on a sphere, tells."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from evomerge.config import CONF, make
+from evomerge.rows import commit_row, read_commit
+from evomerge.types import Candidate, Optimizer, Result, Variable
+
+#: Every scale, unequal steps, leading and not.
+VARIABLES = (
+    Variable("weight/rest/0/a", "weight", -0.2, 1.5, "linear", 0.7, 0.12, leading=True),
+    Variable("weight/rest/0/b", "weight", -0.2, 1.5, "linear", 0.4, 0.12, leading=True),
+    Variable("scale/rest/0/all", "scale", 0.3, 1.8, "linear", 0.47, 1 / 6),
+    Variable("density/rest/0/all", "density", 0.2, 1.0, "log", 1.0, 1 / 6),
+    Variable("normalize/rest/0/all", "normalize", 0.0, 2.0, "choice", 0.25, 0.3),
+)
+#: Not the middle of anything, and far from every default.
+TARGET = np.array([0.21, 0.83, 0.64, 0.37, 0.52])
+
+
+def member(name: str, *, seed: int = 1, start: Any = None, variables: Sequence[Variable] = VARIABLES) -> Optimizer:
+    """The optimizer of conf/optimizer/<name>.yaml with the settings written there."""
+    return make("optimizer", OmegaConf.load(CONF / "optimizer" / f"{name}.yaml"), variables, seed, start)
+
+
+def plain_variables(n: int, *, step: float = 1 / 6, default: float = 0.5) -> tuple[Variable, ...]:
+    return tuple(Variable(f"x{i}", "weight", 0.0, 1.0, "linear", default, step, leading=True) for i in range(n))
+
+
+def pollute(number: int) -> None:
+    """What an evaluation may do to the global streams."""
+    np.random.seed(1000 + number)
+    random.seed(2000 + number)
+    np.random.rand(number % 5)
+    random.random()
+
+
+def closeness(candidate: Candidate) -> float:
+    return -float(((candidate.genome - TARGET[: len(candidate.genome)]) ** 2).sum())
+
+
+def results(batch: Sequence[Candidate], score: Callable[[Candidate], float] = closeness) -> list[Result]:
+    return [Result(c.id, (score(c),)) for c in batch]
+
+
+def through_json(told: Sequence[Result]) -> list[Result]:
+    """As a resumed search reads them from its journal."""
+    return read_commit(json.loads(json.dumps(commit_row("search", 0, told, {}))))
+
+
+def go(
+    optimizer: Optimizer,
+    batches: int,
+    score: Callable[[Candidate], float] = closeness,
+    *,
+    known: Sequence[Sequence[Result]] = (),
+    between: Callable[[int], None] = lambda number: None,
+) -> tuple[list[list[Candidate]], list[list[Result]]]:
+    """Up to this many batches, asked and told; batches in `known` are told as given."""
+    asked: list[list[Candidate]] = []
+    told: list[list[Result]] = []
+    for number in range(batches):
+        between(number)
+        batch = optimizer.ask(optimizer.lag)
+        if not batch:
+            break
+        between(number + 1)
+        new = known[number] if number < len(known) else results(batch, score)
+        optimizer.tell(new)
+        asked.append(batch)
+        told.append(list(new))
+    return asked, told
+
+
+def genomes(batches: Sequence[Sequence[Candidate]]) -> list[bytes]:
+    return [c.genome.tobytes() for batch in batches for c in batch]

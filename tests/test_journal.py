@@ -1,0 +1,307 @@
+"""The journal: what is found again, what stands in for what, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evomerge.errors import JournalError
+from evomerge.journal import PHASES, SCHEMA, Journal, differences, events, rows
+from evomerge.types import Evaluation, ItemScores, Result, Work
+from tests.sphere import recipe
+
+ITEMS = {"t": ("i1", "i2")}
+
+
+@pytest.fixture
+def journal(tmp_path):
+    made = Journal(tmp_path)
+    yield made
+    made.close()
+
+
+def work(ident=0, phase="search", x=0.5, items=ITEMS, **changes):
+    return replace(Work(ident, phase, recipe((x,)), items, genome=(x,) if isinstance(ident, int) else None), **changes)
+
+
+def evaluation(of, value=1.0, **changes):
+    scores = tuple(ItemScores(t, ids, np.full(len(ids), value)) for t, ids in of.items.items())
+    made = Evaluation(of.id, of.phase, of.recipe.digest, of.items, scores, of.genome, of.rung, batch_size=8)
+    return replace(made, **changes)
+
+
+def reopened(journal):
+    journal.close()
+    return Journal(journal.folder)
+
+
+def values(found):
+    return [[s.values.tolist() for s in e.scores] for e in found]
+
+
+# ---------------------------------------------------------------- evaluations
+
+
+def test_what_was_added_is_found_again_now_and_after_reopening(journal):
+    one, other = work(0, x=0.1), work(1, x=0.2)
+    assert journal.missing([one, other]) == [one, other]
+    journal.add(evaluation(one, 0.1 + 0.2))
+    assert journal.missing([one, other]) == [other]
+    again = reopened(journal)
+    assert again.missing([one, other]) == [other]
+    assert values(again.view([one])) == [[[0.1 + 0.2] * 2]]
+    again.close()
+
+
+@pytest.mark.parametrize("changes", [{"phase": "control"}, {"ident": 1}, {"rung": 1}])
+def test_another_phase_id_or_rung_is_other_work(journal, changes):
+    journal.add(evaluation(work()))
+    assert journal.find(work(**changes)) is None
+
+
+def test_a_finalist_of_the_same_name_but_another_recipe_is_other_work(journal):
+    journal.add(evaluation(work("mean", "test", x=0.1)))
+    assert journal.find(work("mean", "test", x=0.1)) is not None
+    assert journal.find(work("mean", "test", x=0.2)) is None
+
+
+@pytest.mark.parametrize("phase", ["search", "control"])
+def test_a_candidate_whose_genome_differs_in_one_bit_is_refused(journal, phase):
+    journal.add(evaluation(work(3, phase)))
+    other = work(3, phase, genome=(float(np.nextafter(0.5, 1)),))
+    with pytest.raises(JournalError, match=rf"replay of {phase} 3 in .* asked another genome than the journal holds"):
+        journal.missing([other])
+
+
+def test_a_candidate_whose_recipe_differs_is_refused_by_its_genome_and_not_paid_again(journal):
+    journal.add(evaluation(work(3, x=0.5)))
+    with pytest.raises(JournalError, match="asked another genome"):
+        journal.missing([work(3, x=0.6)])
+
+
+def test_views_are_in_the_order_of_the_works_and_not_of_the_file(journal):
+    works = [work(i, x=i / 10) for i in range(4)]
+    for one in (works[2], works[0], works[3], works[1]):
+        journal.add(evaluation(one, one.id))
+    assert values(journal.view(works)) == [[[i, i]] for i in range(4)]
+
+
+# ---------------------------------------------------------------- aliases
+
+
+def test_an_alias_carries_the_scores_of_its_original_after_reopening_too(journal):
+    original, twin = work(0), work(1)
+    journal.add(evaluation(original, 7.0))
+    journal.add(evaluation(twin, scores=(), alias_of="search:0"))
+    assert values(journal.view([twin, original])) == [[[7.0, 7.0]]] * 2
+    again = reopened(journal)
+    assert values(again.view([twin])) == [[[7.0, 7.0]]]
+    assert [r["scores"] for r in rows(again.folder)] == [{"t": [7.0, 7.0]}, {}]
+    again.close()
+
+
+def test_an_alias_of_a_failure_is_a_failure(journal):
+    journal.add(evaluation(work(0), scores=(), error_code="merge"))
+    journal.add(evaluation(work(1), scores=(), error_code="merge", alias_of="search:0"))
+    assert [e.error_code for e in journal.view([work(1)])] == ["merge"]
+
+
+@pytest.mark.parametrize("paid", PHASES)
+@pytest.mark.parametrize("asked", PHASES)
+def test_originals_are_of_the_same_or_an_earlier_phase(journal, paid, asked):
+    journal.add(evaluation(work("x", paid)))
+    found = journal.original(work("y", asked))
+    assert (found is not None) == (PHASES.index(paid) <= PHASES.index(asked))
+
+
+def test_the_earliest_phase_is_the_original_whatever_the_order_on_file(journal):
+    journal.add(evaluation(work("x", "test"), 2.0))
+    journal.add(evaluation(work("r", "references"), 1.0))
+    assert journal.original(work("y", "test")).phase == "references"
+
+
+def test_equal_items_in_another_order_are_equal_and_others_are_not(journal):
+    journal.add(evaluation(work(0, items={"t": ("i1", "i2"), "u": ("j",)})))
+    assert journal.original(work(1, items={"u": ("j",), "t": ("i2", "i1")})) is not None
+    assert journal.original(work(1, items={"t": ("i1", "i2")})) is None
+    assert journal.original(work(1, items={"t": ("i1", "i3"), "u": ("j",)})) is None
+
+
+def test_another_recipe_is_no_original_and_neither_is_an_alias(journal):
+    journal.add(evaluation(work(0, x=0.5), scores=(), alias_of="references:base"))
+    assert journal.original(work(1, x=0.5)) is None
+    journal.add(evaluation(work(2, x=0.6)))
+    assert journal.original(work(1, x=0.5)) is None
+
+
+# ---------------------------------------------------------------- commits and stops
+
+
+def test_what_was_told_is_told_again_after_reopening(journal):
+    results = [Result(0, (0.1 + 0.2,)), Result(1, (-0.0,), error_code="merge")]
+    assert journal.told("search", 0) is None
+    journal.commit("search", 0, results, {"estimates": []})
+    again = reopened(journal)
+    assert again.told("search", 0) == results == journal.told("search", 0)
+    assert str(again.told("search", 0)[1].fitness[0]) == "-0.0"
+    assert again.told("search", 1) is None
+    assert again.told("control", 0) is None
+    again.close()
+
+
+def test_the_same_outcome_is_written_once_and_a_new_one_beside_it(journal):
+    journal.stop("search", reason="evaluations", evaluations=8)
+    journal.stop("search", reason="evaluations", evaluations=8)
+    again = reopened(journal)
+    again.stop("search", reason="evaluations", evaluations=8)
+    again.stop("search", reason="evaluations", evaluations=16)
+    assert [r["evaluations"] for r in rows(again.folder)] == [8, 16]
+    again.close()
+
+
+def test_nothing_that_is_not_a_number_gets_into_the_journal(journal):
+    journal.add(evaluation(work(0, x=0.1)))
+    with pytest.raises(ValueError):
+        journal.add(evaluation(work(1, x=0.2), float("nan")))
+    with pytest.raises(ValueError):
+        journal.commit("search", 0, [Result(0, (float("inf"),))], {})
+    assert journal.find(work(1, x=0.2)) is None
+    assert journal.told("search", 0) is None
+    assert len(rows(journal.folder)) == 1
+
+
+# ---------------------------------------------------------------- identity
+
+
+def test_the_header_is_written_once(journal):
+    journal.begin({"seed": 1}, {"cma": "4.5.0"}, ["a note"])
+    again = reopened(journal)
+    again.begin({"seed": 1}, {"cma": "4.5.0"})
+    header = {
+        "row": "header",
+        "schema": SCHEMA,
+        "identity": {"seed": 1},
+        "versions": {"cma": "4.5.0"},
+        "notes": ["a note"],
+    }
+    assert rows(again.folder) == [header]
+    assert again.header == header
+    again.close()
+
+
+def test_an_identity_of_tuples_is_the_one_of_lists_that_json_gives_back(journal):
+    journal.begin({"items": {"t": ("a", "b")}}, {})
+    again = reopened(journal)
+    again.begin({"items": {"t": ("a", "b")}}, {})
+    again.close()
+
+
+def test_another_identity_is_refused_with_every_difference_and_what_to_do(journal):
+    journal.begin({"seed": 1, "space": {"method": "ties", "groups": 2}, "same": 3}, {})
+    again = reopened(journal)
+    with pytest.raises(JournalError) as refused:
+        again.begin({"seed": 2, "space": {"method": "ties", "groups": 4}, "same": 3}, {})
+    text = str(refused.value)
+    assert "seed was 1, now 2; space.groups was 2, now 4" in text
+    assert "method" not in text and "same" not in text
+    assert "new folder (run=DIR)" in text and "--force" in text
+    again.close()
+
+
+def test_other_library_versions_are_noted_and_not_refused(journal):
+    journal.begin({"seed": 1}, {"cma": "4.5.0", "numpy": "2.4"})
+    again = reopened(journal)
+    again.begin({"seed": 1}, {"cma": "4.6.0", "numpy": "2.4"})
+    again.close()
+    assert [e["text"] for e in events(again.folder) if e["event"] == "version"] == ["cma was '4.5.0', now '4.6.0'"]
+    assert len(rows(again.folder)) == 1
+
+
+def test_a_journal_of_another_schema_is_refused(tmp_path):
+    (tmp_path / "journal.jsonl").write_text('{"row":"header","schema":0,"identity":{},"versions":{},"notes":[]}\n')
+    old = Journal(tmp_path)
+    with pytest.raises(JournalError, match=f"has journal schema 0, this evomerge writes {SCHEMA}"):
+        old.begin({}, {})
+    old.close()
+
+
+def test_a_row_of_unknown_kind_is_refused(tmp_path):
+    (tmp_path / "journal.jsonl").write_text('{"row":"confession"}\n')
+    with pytest.raises(JournalError, match="row of unknown kind 'confession'"):
+        Journal(tmp_path)
+
+
+def test_differences_are_leaves_with_their_paths():
+    old = {"a": 1, "b": {"c": [1, 2], "d": {"e": "x"}}, "gone": True}
+    new = {"a": 1, "b": {"c": [1, 3], "d": {"e": "y"}}, "new": 0.5}
+    assert differences(old, new) == [
+        "b.c was [1, 2], now [1, 3]",
+        "b.d.e was 'x', now 'y'",
+        "gone was True, now None",
+        "new was None, now 0.5",
+    ]
+    assert differences({"a": {"b": 1}}, {"a": 2}) == ["a was {'b': 1}, now 2"]
+    assert differences(old, json.loads(json.dumps(old))) == []
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_events_are_beside_the_journal_and_change_nothing_in_it(journal):
+    journal.begin({}, {})
+    before = (journal.folder / "journal.jsonl").read_bytes()
+    journal.event("attempt", phase="search", id=3)
+    journal.event("evaluated", elapsed=1.5)
+    assert (journal.folder / "journal.jsonl").read_bytes() == before
+    attempt, evaluated = events(journal.folder)
+    assert (attempt["event"], attempt["phase"], attempt["id"], attempt["pid"]) == ("attempt", "search", 3, os.getpid())
+    assert evaluated["time"] >= attempt["time"] > 1.7e9
+
+
+def test_seconds_are_the_most_that_earlier_processes_wrote_down(journal):
+    assert journal.seconds() == 0.0
+    for elapsed in (1.5, 7.25, 0.0):
+        journal.event("evaluated", elapsed=elapsed)
+    again = reopened(journal)
+    assert again.seconds() == 7.25
+    again.close()
+
+
+def test_a_second_writer_is_refused_and_reading_is_not(journal):
+    journal.add(evaluation(work()))
+    with pytest.raises(JournalError, match=f"is being written by .*{os.getpid()}"):
+        Journal(journal.folder)
+    assert len(rows(journal.folder)) == 1
+
+
+def test_a_torn_last_row_is_paid_again(journal):
+    works = [work(i, x=i / 10) for i in range(2)]
+    for one in works:
+        journal.add(evaluation(one))
+    journal.close()
+    path = journal.folder / "journal.jsonl"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert len(rows(journal.folder)) == 1
+    again = Journal(journal.folder)
+    assert again.missing(works) == works[1:]
+    again.close()
+
+
+def test_a_folder_that_is_no_run_is_refused_for_reading(tmp_path):
+    with pytest.raises(JournalError, match=r"is not a run: it has no journal.jsonl. Give the folder a search wrote"):
+        rows(tmp_path)
+    assert events(tmp_path) == []
+
+
+def test_every_row_is_watched_from_before_it_is_written_until_it_is_on_disk(tmp_path):
+    steps = []
+    journal = Journal(tmp_path, watch=lambda step, /, **facts: steps.append(step))
+    journal.begin({}, {})
+    journal.add(evaluation(work()))
+    journal.event("attempt")
+    journal.close()
+    assert steps == ["write", "written", "synced"] * 2
