@@ -98,8 +98,8 @@ def _check_counts(items: Mapping[str, Any]) -> None:
         for task, ids in tasks.items():
             if len(ids) < 2:
                 raise TaskError(
-                    f"task '{task}' has {len(ids)} {split} item; wanted at least 2, or its error cannot be known. Give it "
-                    "more documents, raise subset.n, or change split.selection."
+                    f"task '{task}' has {len(ids)} {split} item; wanted at least 2, or its error cannot be known. "
+                    "Give it more documents, raise subset.n, or change split.selection."
                 )
 
 

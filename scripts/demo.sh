@@ -7,4 +7,4 @@ evomerge search parents=pico run="$RUN" threads=2
 echo
 echo "report:  $RUN/report.md"
 echo "model:   $RUN/model"
-echo "extend:  bash scripts/demo.sh made .venv; now: .venv/bin/evomerge resume $RUN budget.evaluations=200"
+echo "extend:  .venv/bin/evomerge resume $RUN budget.evaluations=200"

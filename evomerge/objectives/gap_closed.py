@@ -17,7 +17,7 @@ class GapClosed:
     `min_gap`, so that a task no parent improves cannot blow up the mean.
     """
 
-    def __init__(self, min_gap: float = 0.05):
+    def __init__(self, min_gap: float = 0.1):
         if not min_gap > 0:
             raise ConfigError(f"objective.min_gap is {min_gap}; wanted a positive number.")
         self._min_gap = min_gap

@@ -140,7 +140,6 @@ def _equal_parents(report: Report) -> list[str]:
     return [f"These are the same model: {', '.join(same)}." for same in names.values() if len(same) > 1]
 
 
-
 def follow_on(report: Report) -> str:
     """What to do next."""
     if report.stop_reason == "failures":
