@@ -30,6 +30,9 @@ OmegaConf.register_new_resolver("zoo", lambda name: str(ZOO / name), replace=Tru
 
 def settings(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> DictConfig:
     """The composed settings. Raises ConfigError naming the unknown key or choice and the nearest known one."""
+    for d in config_dirs:
+        if not Path(d).is_dir():
+            raise ConfigError(f"--config-dir {d} is no folder. Give one with config groups in it, as conf/ has them.")
     dirs = ",".join(f"file://{Path(d).resolve()}" for d in config_dirs)
     try:
         return _composed([*map(_opened, overrides), *([f"hydra.searchpath=[{dirs}]"] if dirs else [])])

@@ -48,8 +48,11 @@ class Journal:
         self._commits: dict[tuple[str, int], list[Result]] = {}
         self._stops: dict[str, dict[str, Any]] = {}
         self.header: dict[str, Any] | None = None
-        for row in self._file.rows:
-            self._take(row)
+        try:
+            self._replay(self._file.rows)
+        except BaseException:
+            self.close()  # the lock must not outlive a journal that cannot be read
+            raise
 
     # ------------------------------------------------------------ identity
 
@@ -59,10 +62,6 @@ class Journal:
             header = {"schema": SCHEMA, "identity": identity, "versions": versions, "notes": list(notes)}
             self._append({"row": "header", **header})
             return
-        if self.header.get("schema") != SCHEMA:
-            raise JournalError(
-                f"{self.folder} has journal schema {self.header.get('schema')}, this evomerge writes {SCHEMA}."
-            )
         changed = differences(self.header["identity"], json.loads(json.dumps(identity)))
         if changed:
             raise JournalError(
@@ -71,6 +70,7 @@ class Journal:
             )
         for line in differences(self.header["versions"], versions):
             self.event("version", text=line)
+            self.watch("notes", notes=[f"library version of {line}; every genome is checked against the journal"])
 
     # ------------------------------------------------------------ evaluations
 
@@ -150,6 +150,15 @@ class Journal:
     def _append(self, row: Mapping[str, Any]) -> None:
         self._file.append(row)
         self._take(json.loads(json.dumps(row)))
+
+    def _replay(self, found: Sequence[dict[str, Any]]) -> None:
+        if found and found[0].get("row") == "header" and found[0].get("schema") != SCHEMA:
+            raise JournalError(
+                f"{self.folder} has journal schema {found[0].get('schema')}, this evomerge reads {SCHEMA}. Continue it "
+                "with the evomerge that began it, or use a new folder."
+            )
+        for row in found:
+            self._take(row)
 
     def _take(self, row: dict[str, Any]) -> None:
         kind = row.get("row")

@@ -11,14 +11,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from evomerge.budget import n_items
 from evomerge.config import ZOO, make, plain
 from evomerge.errors import ConfigError, MergeError, TaskError
 from evomerge.journal import Journal, Watch, rows, unwatched
 from evomerge.lines import write_whole
 from evomerge.plan import Plan
 from evomerge.search import search
-from evomerge.types import Recipe, Work
+from evomerge.types import Estimate, Recipe, Work
 
 LIBRARIES = ("evomerge", "torch", "transformers", "lm-eval", "cma", "numpy")
 
@@ -29,7 +28,8 @@ class Prepared:
 
     plan: Plan
     identity: Mapping[str, Any]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # of the tasks: part of the report
+    advice: tuple[str, ...]  # about this budget: shown, not kept
     new_lineage: bool = False
 
 
@@ -41,7 +41,7 @@ def run(prepared: Prepared, folder: Path, command: Mapping[str, Any], watch: Wat
     try:
         journal.begin(prepared.identity, {name: version(name) for name in LIBRARIES}, prepared.notes)
         write_whole(folder / "command.json", json.dumps(command, indent=1) + "\n")  # what `evomerge resume` repeats
-        watch("notes", notes=prepared.notes)
+        watch("notes", notes=[*prepared.notes, *prepared.advice])
         return search(prepared.plan, journal)
     finally:
         journal.close()
@@ -63,6 +63,7 @@ def prepare(cfg: DictConfig, folder: Path, *, force: bool = False) -> Prepared:
         **{split: {t.name: t.items[split] for t in tasks} for split in ("selection", "test")},
     }
     _check_counts(items)
+    _check_objective(made["objective"], len(tasks))
     plan = Plan(
         space=space,
         references=_references(family.pool(), **common),
@@ -79,7 +80,8 @@ def prepare(cfg: DictConfig, folder: Path, *, force: bool = False) -> Prepared:
         max_failed=cfg.max_failed,
         warm_start=warm_start(folder, force),
     )
-    return Prepared(plan, _identity(cfg, family, tasks, plan, dtype), _notes(tasks, plan), force)
+    notes = tuple(note for task in tasks for note in task.notes)
+    return Prepared(plan, _identity(cfg, family, tasks, plan, dtype), notes, _advice(plan), force)
 
 
 def _cheap(cfg: DictConfig) -> dict[str, Any]:
@@ -101,6 +103,12 @@ def _check_counts(items: Mapping[str, Any]) -> None:
                     f"task '{task}' has {len(ids)} {split} item; wanted at least 2, or its error cannot be known. "
                     "Give it more documents, raise subset.n, or change split.selection."
                 )
+
+
+def _check_objective(objective: Any, n_tasks: int) -> None:
+    """Try it on made-up estimates: a wrong number of weights is told before anything is scored."""
+    tasks = (Estimate(0.5, 0.1, 10),) * n_tasks
+    objective.combine(tasks, tasks, [tasks])
 
 
 def _maker(group: str, cfg: DictConfig, variables: Any) -> Any:
@@ -173,17 +181,14 @@ def _identity(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], plan: Plan, 
     }
 
 
-def _notes(tasks: tuple[Any, ...], plan: Plan) -> tuple[str, ...]:
-    notes = [note for task in tasks for note in task.notes]
+def _advice(plan: Plan) -> tuple[str, ...]:
     budget, size = plan.budget.evaluations, plan.space.size
-    if budget is not None and size > budget / 15:
-        notes.append(
-            f"{size} variables are many for {budget} evaluations (rule of thumb: at most {max(1, budget // 15)}); "
-            "fewer space.groups or parts, or a larger budget, will be used better"
-        )
-    if n_items(plan.items["test"]) < 100:
-        notes.append(f"only {n_items(plan.items['test'])} test items: small differences cannot be seen")
-    return tuple(notes)
+    if budget is None or size <= budget / 15:
+        return ()
+    return (
+        f"{size} variables are many for {budget} evaluations (rule of thumb: at most {max(1, budget // 15)}); "
+        "fewer space.groups or parts, or a larger budget, will be used better",
+    )
 
 
 # ---------------------------------------------------------------- scoring without a search

@@ -153,13 +153,16 @@ def test_what_was_told_is_told_again_after_reopening(journal):
     again.close()
 
 
-def test_the_same_outcome_is_written_once_and_a_new_one_beside_it(journal):
+def test_the_newest_outcome_of_a_phase_is_not_repeated(journal):
     journal.stop("search", reason="evaluations", evaluations=8)
     journal.stop("search", reason="evaluations", evaluations=8)
     again = reopened(journal)
     again.stop("search", reason="evaluations", evaluations=8)
     again.stop("search", reason="evaluations", evaluations=16)
-    assert [r["evaluations"] for r in rows(again.folder)] == [8, 16]
+    again.stop("control", reason="evaluations", evaluations=10)
+    again.stop("search", reason="evaluations", evaluations=16)
+    again.stop("search", reason="evaluations", evaluations=8)
+    assert [r["evaluations"] for r in rows(again.folder)] == [8, 16, 10, 8]
     again.close()
 
 
@@ -223,10 +226,9 @@ def test_other_library_versions_are_noted_and_not_refused(journal):
 
 def test_a_journal_of_another_schema_is_refused(tmp_path):
     (tmp_path / "journal.jsonl").write_text('{"row":"header","schema":0,"identity":{},"versions":{},"notes":[]}\n')
-    old = Journal(tmp_path)
-    with pytest.raises(JournalError, match=f"has journal schema 0, this evomerge writes {SCHEMA}"):
-        old.begin({}, {})
-    old.close()
+    for _ in range(2):  # refused again, not locked out by the first try
+        with pytest.raises(JournalError, match=f"has journal schema 0, this evomerge reads {SCHEMA}"):
+            Journal(tmp_path)
 
 
 def test_a_row_of_unknown_kind_is_refused(tmp_path):

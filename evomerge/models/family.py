@@ -44,7 +44,7 @@ class Family:
 
     def pool(self) -> Pool:
         return Pool(
-            names=tuple(p.folder.name for p in self.parents),
+            names=tuple(Path(p.name).name or p.folder.name for p in self.parents),
             digests=tuple(p.digest for p in self.parents),
             base=self.base.digest if self.base else None,
             stacks=layout.stacks(self.model.files),

@@ -32,7 +32,7 @@ def defaults(method: Method) -> dict[str, KnobValue]:
 
 
 def checked(method: Method, given: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    for name, value in given.items():
+    for name in given:
         knob = method.knob(name)
         if knob is None:
             raise ConfigError(
@@ -40,18 +40,33 @@ def checked(method: Method, given: Mapping[str, Any], where: str) -> Mapping[str
             )
         if where == "per_parent" and not knob.per_parent:
             raise ConfigError(f"space.per_parent names {name}, of which {method.name} has one number for all parents.")
-        if where == "fixed" and knob.scale == "choice" and value not in knob.values:
-            raise ConfigError(
-                f"space.fixed.{name} is {value!r}; {method.name} knows {', '.join(map(str, knob.values))}."
-            )
     return given
+
+
+def pinned(method: Method, fixed: Mapping[str, Any], pool: Pool) -> dict[str, KnobValue]:
+    """The values of space.fixed, checked: known choices, numbers, one per parent where a list is given."""
+    return {name: _pinned(method.knob(name), value, pool) for name, value in checked(method, fixed, "fixed").items()}
+
+
+def _pinned(knob: Knob | None, value: Any, pool: Pool) -> KnobValue:
+    assert knob is not None, "names were checked before"
+    if knob.scale == "choice":
+        if value not in knob.values:
+            raise ConfigError(f"space.fixed.{knob.name} is {value!r}; wanted {', '.join(map(str, knob.values))}.")
+        return value
+    each = value if isinstance(value, list | tuple) else [value]
+    good = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in each)
+    n = len(pool.digests)
+    if not good or (each is value and not (knob.per_parent and len(each) == n)):
+        wanted = f"a number, or a list of {n} (one per parent)" if knob.per_parent else "a number"
+        raise ConfigError(f"space.fixed.{knob.name} is {value!r}; wanted {wanted}.")
+    return tuple(float(v) for v in each) if each is value else float(value)
 
 
 def chosen(
     method: Method,
     search: Sequence[str] | None,
     fixed: Mapping[str, Any],
-    pinned: Mapping[str, Any],
     ranges: Mapping[str, Sequence[float]],
     scales: Mapping[str, str],
 ) -> list[Knob]:
@@ -60,7 +75,10 @@ def chosen(
     checked(method, dict.fromkeys(names), "search")
     checked(method, ranges, "ranges")
     checked(method, scales, "scales")
-    knobs = [k for k in method.knobs if k.name in names and k.name not in pinned]
+    both = sorted(set(search or ()) & set(fixed))
+    if both:
+        raise ConfigError(f"space.search and space.fixed both name {both[0]}. Leave it out of one.")
+    knobs = [k for k in method.knobs if k.name in names and k.name not in fixed]
     if not knobs:
         raise ConfigError(
             "the space has no knob to search. Name some in space.search, or take them out of space.fixed."

@@ -29,5 +29,9 @@ def uniform(pool: Pool, parents: tuple[str, ...], blend: Blend, seed: int, dtype
 
 
 def unique(names: tuple[str, ...]) -> list[str]:
-    """The names, a later equal one with its number."""
-    return [n if names.index(n) == i else f"{n}#{names[: i + 1].count(n)}" for i, n in enumerate(names)]
+    """The names, a later equal one with the first free number."""
+    found: list[str] = []
+    for name in names:
+        numbered = (f"{name}#{i}" for i in range(2, len(names) + 2))
+        found.append(name if name not in found else next(n for n in numbered if n not in (*found, *names)))
+    return found

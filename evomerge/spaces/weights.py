@@ -10,7 +10,7 @@ import numpy as np
 from evomerge.errors import ConfigError
 from evomerge.methods import get
 from evomerge.spaces import depth, genes
-from evomerge.spaces.knobs import check_arity, checked, chosen, defaults
+from evomerge.spaces.knobs import check_arity, checked, chosen, defaults, pinned
 from evomerge.spaces.references import unique
 from evomerge.types import VECTORS, Blend, Genome, Knob, KnobValue, Pool, Recipe, Slot, Variable
 
@@ -47,8 +47,8 @@ class WeightsSpace:
     ):
         self._pool, self._method, self._seed, self._dtype = pool, get(method), seed, dtype
         check_arity(self._method, pool)
-        self._fixed = {**defaults(self._method), **checked(self._method, fixed or {}, "fixed")}
-        self._knobs = chosen(self._method, search, self._fixed, fixed or {}, ranges or {}, scales or {})
+        self._fixed = {**defaults(self._method), **pinned(self._method, fixed or {}, pool)}
+        self._knobs = chosen(self._method, search, fixed or {}, ranges or {}, scales or {})
         leading = self._method.knobs[0].name
         named = None if per_parent is None else checked(self._method, dict.fromkeys(per_parent), "per_parent")
         self._each = {leading} if named is None else set(named)

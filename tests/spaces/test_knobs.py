@@ -6,12 +6,12 @@ import pytest
 
 from evomerge.errors import ConfigError
 from evomerge.methods import METHODS, get
-from evomerge.spaces.knobs import check_arity, checked, chosen, defaults
+from evomerge.spaces.knobs import check_arity, checked, chosen, defaults, pinned
 from tests.spaces.pools import numeric, of_method, pool
 
 
 def choose(method="ties", *, search=None, fixed=None, ranges=None, scales=None):
-    return {k.name: k for k in chosen(get(method), search, fixed or {}, fixed or {}, ranges or {}, scales or {})}
+    return {k.name: k for k in chosen(get(method), search, fixed or {}, ranges or {}, scales or {})}
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_every_numeric_knob_of_every_method_can_be_searched(method):
         ({"ranges": {"t": [0, 1]}}, r"space.ranges: unknown knob of ties 't'\..* Known: density, normalize"),
         ({"scales": {"desity": "log"}}, r"space.scales: unknown knob of ties 'desity'\. Did you mean 'density'"),
         ({"search": []}, r"no knob to search\. Name some in space.search"),
-        ({"search": ["scale"], "fixed": {"scale": 1.0}}, r"no knob to search"),
+        ({"search": ["scale"], "fixed": {"scale": 1.0}}, r"space.search and space.fixed both name scale"),
         ({"ranges": {"weight": [1, 0]}}, r"space.ranges.weight is \[1, 0\]; wanted \[low, high\] with low < high"),
         ({"ranges": {"weight": [1, 1]}}, r"space.ranges.weight is \[1, 1\]"),
         ({"ranges": {"weight": [1]}}, r"space.ranges.weight is \[1\]"),
@@ -109,11 +109,27 @@ def test_a_bad_setting_is_refused_with_what_was_wanted(settings, message):
         choose(**settings)
 
 
-def test_an_unknown_fixed_knob_or_choice_is_refused():
-    with pytest.raises(ConfigError, match=r"space.fixed: unknown knob of ties 'lambda'"):
-        checked(get("ties"), {"lambda": 1.0}, "fixed")
-    with pytest.raises(ConfigError, match=r"space.fixed.rescale is 'l2'; ties knows none, l1, inv_p"):
-        checked(get("ties"), {"rescale": "l2"}, "fixed")
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"lambda": 1.0}, r"space.fixed: unknown knob of ties 'lambda'"),
+        ({"rescale": "l2"}, r"space.fixed.rescale is 'l2'; wanted none, l1, inv_p"),
+        ({"scale": "big"}, r"space.fixed.scale is 'big'; wanted a number"),
+        ({"scale": [1.0, 2.0]}, r"space.fixed.scale is \[1.0, 2.0\]; wanted a number"),
+        ({"weight": [1.0]}, r"wanted a number, or a list of 2 \(one per parent\)"),
+        ({"weight": True}, r"space.fixed.weight is True"),
+        ({"density": float("nan")}, r"space.fixed.density is nan"),
+    ],
+)
+def test_a_fixed_value_that_cannot_be_used_is_refused(fixed, message):
+    with pytest.raises(ConfigError, match=message):
+        pinned(get("ties"), fixed, pool(2))
+
+
+def test_fixed_values_become_what_recipes_hold():
+    found = pinned(get("ties"), {"weight": [1, 2], "density": 1, "normalize": True}, pool(2))
+    assert found == {"weight": (1.0, 2.0), "density": 1.0, "normalize": True}
+    assert all(type(v) is float for v in found["weight"])
 
 
 def test_a_knob_with_one_number_for_all_cannot_be_per_parent():

@@ -462,7 +462,7 @@ def test_weights_that_differ_within_a_group_are_not_expressed():
         ({"groups": [[0, 3], [2, 4]]}, r"cover block 2 2 times"),
         ({"groups": "all"}, r"space.groups is 'all'"),
         ({"search": ["density"]}, r"space.search: unknown knob of task_arithmetic 'density'"),
-        ({"search": ["weight"], "fixed": {"weight": 1.0}}, r"no knob to search"),
+        ({"search": ["weight"], "fixed": {"weight": 1.0}}, r"space.search and space.fixed both name weight"),
         ({"per_parent": ["wait"]}, r"space.per_parent: unknown knob of task_arithmetic 'wait'"),
         ({"per_parent": ["scale"]}, r"space.per_parent names scale"),
         ({"ranges": {"weight": [1.5, -0.2]}}, r"space.ranges.weight is \[1.5, -0.2\]; wanted \[low, high\]"),
