@@ -163,6 +163,8 @@ def _identity(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], plan: Plan, 
     """What makes two runs the same run. Budget, executor and folder are free to change."""
     import torch
 
+    from evomerge.spaces.references import unique
+
     groups = ("space", "optimizer", "control", "estimator", "objective", "subset", "backend")
     pool = family.pool()
     return {
@@ -170,7 +172,7 @@ def _identity(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], plan: Plan, 
         "seed": cfg.seed,
         "finalists": cfg.finalists,
         "max_failed": cfg.max_failed,
-        "parents": {"base": pool.base, "models": {p.name: p.digest for p in family.parents}},
+        "parents": {"base": pool.base, "models": dict(zip(unique(pool.names), pool.digests, strict=True))},
         "tasks": [t.identity() for t in tasks],
         "n_items": {split: {t: len(ids) for t, ids in items.items()} for split, items in plan.items.items()},
         "dtype": dtype,
