@@ -39,6 +39,9 @@ def write_tensor(
 
 def layers(recipe: Recipe) -> dict[tuple[str, int], Slot]:
     """The slot of every block of the merged model. Raises MergeError for what this version cannot build."""
+    for name, value, only in (("dtype", recipe.dtype, "float32"), ("vocabulary", recipe.vocabulary, "equal")):
+        if value != only:
+            raise MergeError(f"the recipe has {name} '{value}'; this version builds '{only}' alone.")
     planned: dict[tuple[str, int], Slot] = {}
     depth: dict[str, int] = {}
     for slot in recipe.slots:

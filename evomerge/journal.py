@@ -75,15 +75,16 @@ class Journal:
     # ------------------------------------------------------------ evaluations
 
     def missing(self, works: Iterable[Work]) -> list[Work]:
-        """The works that no row answers yet. Raises JournalError if a replayed genome differs in any bit."""
+        """The works that no row answers yet. Raises JournalError if a replayed genome or its recipe differs at all."""
         absent = []
         for work in works:
             known = self.find(work)
             if known is None:
                 absent.append(work)
-            elif known.genome != work.genome:
+            elif (known.genome, known.recipe_digest) != (work.genome, work.recipe.digest):
+                what = "genome" if known.genome != work.genome else "recipe"
                 raise JournalError(
-                    f"replay of {work.phase} {work.id} in {self.folder} asked another genome than the journal holds: a "
+                    f"replay of {work.phase} {work.id} in {self.folder} asked another {what} than the journal holds: a "
                     "library or the machine's arithmetic has changed. Continue with the versions in the journal's "
                     "header, or use a new folder."
                 )

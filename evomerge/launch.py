@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -210,6 +211,8 @@ def score(cfg: DictConfig, model: str, split: str) -> dict[str, dict[str, Any]]:
         dtype = family.pool().dtype if cfg.dtype == "auto" else cfg.dtype
         recipe = references(family.pool(), seed=cfg.seed, dtype=dtype)["average"]
     tasks = load_tasks(cfg)
+    if cfg.task.get("names") is None:
+        print("note: no task.names given, scoring on the tasks of the embedded zoo", file=sys.stderr)
     bench = _evaluator(cfg, family, tasks, recipe.out_dtype).open()
     evaluation = bench.evaluate(Work("model", "test", recipe, {t.name: t.items[split] for t in tasks}))
     if evaluation.error_code:

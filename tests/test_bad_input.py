@@ -211,6 +211,16 @@ def test_a_task_without_documents_is_told(command, tmp_path, capsys, task_folder
     assert "sums" in message
 
 
+def test_a_search_whose_candidates_all_fail_says_why_and_keeps_what_was_paid(command, tmp_path, capsys):
+    kept = [word for word in command if not word.startswith("control.")]
+    line = [*kept, "space.ranges={weight:[1e40,3e40]}", "control=none", f"run={tmp_path}"]
+    for _ in range(2):
+        capsys.readouterr()
+        assert main(line) == 4
+        assert "6 of 6 candidates failed in phase search (merge)" in capsys.readouterr().err
+    assert sum(r["row"] == "evaluation" for r in rows(tmp_path)) == 10
+
+
 def test_debug_shows_the_traceback(command, tmp_path):
     with pytest.raises(Exception, match="seed is -1"):
         main([*command, "seed=-1", f"run={tmp_path}", "--debug"])

@@ -141,6 +141,13 @@ def test_too_few_slots_and_scaled_slots_are_refused(family, live):
         build.write(replace(recipe, slots=(replace(recipe.slots[0], scale=0.5), recipe.slots[1])), family, live)
 
 
+@pytest.mark.parametrize("field", ["dtype", "vocabulary"])
+def test_what_a_recipe_asks_and_cannot_be_done_is_refused(family, live, field):
+    recipe = replace(middle(WeightsSpace(family.pool())), **{field: "union"})
+    with pytest.raises(MergeError, match=f"{field} 'union'"):
+        build.write(recipe, family, live)
+
+
 def test_blends_match_by_label_then_substring_then_star():
     blends = {"vectors": Blend("linear"), "up_proj": Blend("slerp"), "mlp": Blend("ties"), "*": Blend("passthrough")}
     pick = lambda name, *labels: build.pick(blends, name, set(labels)).method  # noqa: E731

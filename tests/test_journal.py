@@ -57,6 +57,12 @@ def test_what_was_added_is_found_again_now_and_after_reopening(journal):
     again.close()
 
 
+def test_a_candidate_that_decodes_to_another_recipe_is_refused(journal):
+    journal.add(evaluation(work(3, x=0.1)))
+    with pytest.raises(JournalError, match=r"search 3 .* another recipe"):
+        journal.missing([replace(work(3, x=0.1), recipe=recipe((0.2,)))])
+
+
 @pytest.mark.parametrize("changes", [{"phase": "control"}, {"ident": 1}, {"rung": 1}])
 def test_another_phase_id_or_rung_is_other_work(journal, changes):
     journal.add(evaluation(work()))

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from evomerge.cli import main
-from evomerge.config import ZOO
 from evomerge.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +29,6 @@ def test_the_commands_run_in_order(tmp_path, monkeypatch, pico, task_folder):
     stand_ins = {
         "BASE": str(pico["base"]),
         "EXPERT_A,EXPERT_B": f"{pico['a']},{pico['b']}",
-        "PICO_TASKS": str(ZOO / "pico" / "tasks"),
         "=TASKS": f"={task_folder}",
         "my_task": "sums",
         "space.groups=3": "space.groups=2",  # the stand-ins have two blocks

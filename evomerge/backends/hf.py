@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,7 +13,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from evomerge import build
-from evomerge.errors import ConfigError
+from evomerge.errors import ConfigError, MergeError
 from evomerge.models import blank
 from evomerge.models.family import Family
 from evomerge.types import Recipe, Request
@@ -70,7 +71,10 @@ class HFBackend:
         build.write(recipe, self._family, self._targets)
 
     def answer(self, requests: Sequence[Request]) -> list[Any]:
-        """Answers in the order of the requests: (log-likelihood, is greedy), log-likelihood, or text by kind."""
+        """Answers in the order of the requests: (log-likelihood, is greedy), log-likelihood, or text by kind.
+
+        Raises MergeError if a log-likelihood is NaN: most metrics would call that a wrong answer.
+        """
         self.lm.batch_size_per_gpu = self.batch_size  # halved for a retry when memory ran out
         answers: list[Any] = [None] * len(requests)
         with torch.inference_mode():
@@ -78,7 +82,7 @@ class HFBackend:
                 places = [i for i, r in enumerate(requests) if r.request_type == kind]
                 found = getattr(self.lm, kind)([requests[i] for i in places], disable_tqdm=True)
                 for place, answer in zip(places, found, strict=True):
-                    answers[place] = answer
+                    answers[place] = _number(answer)
         return answers
 
     def apply_chat_template(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
@@ -99,6 +103,13 @@ class HFBackend:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(HFBackend, batch_size=self.batch_size, max_length=self.max_length), ()
+
+
+def _number(answer: Any) -> Any:
+    loglik = answer[0] if isinstance(answer, tuple) else answer
+    if isinstance(loglik, float) and math.isnan(loglik):
+        raise MergeError("the merged model answers with NaN: its weights are out of any useful range")
+    return answer
 
 
 @contextmanager

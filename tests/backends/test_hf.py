@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from evomerge.backends.hf import HFBackend
-from evomerge.errors import ConfigError
+from evomerge.errors import ConfigError, MergeError
 from evomerge.models.family import open_family
 from evomerge.types import Blend, Recipe, Slot
 from tests.models_pico import make_pico
@@ -137,3 +137,12 @@ def test_pico_models_are_reproducible_and_experts_near_their_base(
     assert "lm_head.weight" not in base
     untied = load_file(make_pico(tmp_path / "untied", seed=1, tie=False, dtype="bfloat16") / "model.safetensors")
     assert untied["lm_head.weight"].dtype == torch.bfloat16
+
+
+def test_a_model_that_answers_nan_is_a_failed_merge(base_folder: Path):
+    broken = wrapped(base_folder)
+    with torch.no_grad():
+        next(broken.lm.model.parameters()).fill_(float("nan"))
+    for kind in (ask("loglikelihood", "one", " two"), ask("loglikelihood_rolling", "text")):
+        with pytest.raises(MergeError, match="answers with NaN"):
+            broken.answer([kind])
