@@ -8,6 +8,7 @@ import shlex
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def search(
         return 0
     _quiet()
     folder = Path(str(cfg.run))
-    command = {"overrides": [*overrides], "config_dirs": [str(Path(d).resolve()) for d in config_dirs]}
+    command = {"overrides": [*overrides], "config_dirs": [*config_dirs], "cwd": str(Path.cwd())}
     return _run(cfg, folder, command, force)
 
 
@@ -53,13 +54,15 @@ def _run(cfg: Any, folder: Path, command: dict[str, Any], force: bool) -> int:
 
 def resume(folder: Path, overrides: Sequence[str] = ()) -> int:
     """The command that started the run, again, with further overrides after it."""
-    command = _command(folder)
-    kept = [o for o in command["overrides"] if not o.startswith("run=")]
-    return search([*kept, *overrides, f"run={folder}"], command["config_dirs"])
+    started, config_dirs, cwd = _command(folder)
+    kept = [o for o in started if not o.startswith("run=")]
+    run = f"run={folder.resolve()}"
+    with chdir(cwd):
+        return search([*kept, *overrides, run], config_dirs)
 
 
-def _command(folder: Path) -> dict[str, list[str]]:
-    """The overrides and config folders a run was started with."""
+def _command(folder: Path) -> tuple[list[str], list[str], str]:
+    """The overrides and config folders a run was started with, and the folder its relative paths start from."""
     path = folder / "command.json"
     if not path.is_file():
         raise JournalError(
@@ -67,7 +70,8 @@ def _command(folder: Path) -> dict[str, list[str]]:
         )
     try:
         found = json.loads(path.read_text())
-        return {"overrides": list(found["overrides"]), "config_dirs": list(found["config_dirs"])}
+        cwd = found["cwd"] if Path(found["cwd"]).is_dir() else "."
+        return list(found["overrides"]), list(found["config_dirs"]), cwd
     except (ValueError, KeyError, TypeError) as e:
         raise JournalError(f"{path} is damaged ({e}). Repeat the command that started the run instead.") from e
 
@@ -111,8 +115,9 @@ def export(folder: Path, to: Path, pick: str, device: str) -> int:
 def _family_of_run(folder: Path) -> Any:
     from evomerge import config, launch
 
-    command = _command(folder)
-    return launch.open_parents(config.settings(command["overrides"], command["config_dirs"]))
+    overrides, config_dirs, cwd = _command(folder)
+    with chdir(cwd):
+        return launch.open_parents(config.settings(overrides, config_dirs))
 
 
 def merge(path: Path, to: Path, device: str) -> int:

@@ -14,7 +14,8 @@ from omegaconf import DictConfig
 
 from evomerge.config import ZOO, make, plain
 from evomerge.errors import ConfigError, MergeError, TaskError
-from evomerge.journal import Journal, Watch, rows, unwatched
+from evomerge.journal import Journal, Watch, unwatched
+from evomerge.lineage import retire, warm_start
 from evomerge.lines import write_whole
 from evomerge.plan import Plan
 from evomerge.search import search
@@ -42,6 +43,7 @@ def run(prepared: Prepared, folder: Path, command: Mapping[str, Any], watch: Wat
     try:
         journal.begin(prepared.identity, {name: version(name) for name in LIBRARIES}, prepared.notes)
         write_whole(folder / "command.json", json.dumps(command, indent=1) + "\n")  # what `evomerge resume` repeats
+        watch("begin", folder=str(folder))
         watch("notes", notes=[*prepared.notes, *prepared.advice])
         return search(prepared.plan, journal)
     finally:
@@ -214,41 +216,13 @@ def score(cfg: DictConfig, model: str, split: str) -> dict[str, dict[str, Any]]:
     if cfg.task.get("names") is None:
         print("note: no task.names given, scoring on the tasks of the embedded zoo", file=sys.stderr)
     bench = _evaluator(cfg, family, tasks, recipe.out_dtype).open()
-    evaluation = bench.evaluate(Work("model", "test", recipe, {t.name: t.items[split] for t in tasks}))
+    told: list[str] = []
+    work = Work("model", "test", recipe, {t.name: t.items[split] for t in tasks})
+    evaluation = bench.evaluate(work, record=lambda kind, **facts: told.append(facts["traceback"]))
     if evaluation.error_code:
-        raise MergeError(f"{model} cannot be scored ({evaluation.error_code}). --debug shows the traceback.")
+        raise MergeError(f"{model} cannot be scored ({evaluation.error_code}).\n{''.join(told)}")
     means = [(t, s, task_mean(s, t.metric)) for t, s in zip(tasks, evaluation.scores, strict=True)]
     return {
         t.name: {"metric": t.metric.name, "score": t.report(s), "stderr": e.stderr, "items": e.n_items}
         for t, s, e in means
     }
-
-
-# ---------------------------------------------------------------- lineages
-
-
-def retire(folder: Path) -> None:
-    """Put the folder's journal aside (journal.1.jsonl, ...), so that a new lineage can start."""
-    if not (folder / "journal.jsonl").is_file():
-        return
-    number = len(_retired(folder)) + 1
-    Journal(folder).close()  # raises if another process is writing
-    for name in ("journal", "events"):
-        (folder / f"{name}.jsonl").rename(folder / f"{name}.{number}.jsonl")
-
-
-def warm_start(folder: Path, force: bool) -> Recipe | None:
-    """The winner of the lineage before this one; None if this is the first, or none of them found a winner."""
-    from evomerge.recipe_io import from_data
-
-    newest = [folder / "journal.jsonl"] if force and (folder / "journal.jsonl").is_file() else []
-    for path in [*newest, *reversed(_retired(folder))]:
-        stops = [r for r in rows(folder, path.name) if r["row"] == "stop" and r["phase"] == "selection"]
-        if stops:
-            winner = next(f for f in stops[-1]["finalists"] if f["id"] == stops[-1]["winner"])
-            return from_data(winner["recipe"])
-    return None
-
-
-def _retired(folder: Path) -> list[Path]:
-    return sorted(folder.glob("journal.*.jsonl"), key=lambda p: int(p.name.split(".")[1]))

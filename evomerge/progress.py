@@ -37,7 +37,9 @@ class Display:
         self._bars.stop()
 
     def __call__(self, step: str, /, **facts: Any) -> None:
-        if step == "notes":
+        if step == "begin":
+            self._console.print(f"run: {facts['folder']}", highlight=False, markup=False, soft_wrap=True)
+        elif step == "notes":
             for note in facts["notes"]:
                 self._console.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
         elif step == "phase":

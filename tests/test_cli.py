@@ -43,6 +43,18 @@ def test_resume_with_a_larger_budget_extends_to_what_the_larger_run_had(command,
     assert evaluations(short) == evaluations(tmp_path / "long")
 
 
+def test_a_run_started_with_relative_paths_resumes_and_exports_from_elsewhere(command, pico, tmp_path, monkeypatch):
+    monkeypatch.chdir(pico["base"].parent)
+    kept = [word for word in command if not word.startswith("parents.")]
+    assert main([*kept, "parents.base=base", "parents.models=[a,b]", "budget.evaluations=3", "run=here"]) == 0
+    run = pico["base"].parent / "here"
+    monkeypatch.chdir(tmp_path)
+    assert main(["resume", str(run), "budget.evaluations=4"]) == 0
+    assert len(evaluations(run)) == 4
+    assert main(["export", str(run), "--to", "out"]) == 0
+    assert main(["merge", "out/recipe.yaml", "--to", "again"]) == 0
+
+
 def test_report_prints_json_without_nan(finished, capsys):
     assert main(["report", str(finished), "--json"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=lambda c: pytest.fail(f"{c} in JSON"))

@@ -22,7 +22,7 @@ KINDS = ("asked", "write", "written", "synced", "evaluated", "committed", "told"
 def run(command: list[str], folder: Path, evaluations: int = 24, watch: Callable[..., None] = unwatched) -> None:
     settings = [*command[1:], "space.method=dare_ties", f"budget.evaluations={evaluations}"]
     prepared = launch.prepare(config.settings(settings), folder)
-    launch.run(prepared, folder, {"overrides": settings, "config_dirs": []}, watch)
+    launch.run(prepared, folder, {"overrides": settings, "config_dirs": [], "cwd": "."}, watch)
 
 
 def run_killed(

@@ -41,7 +41,8 @@ def open_parent(name: str, revision: str | None = None) -> Parent:
     config = _config(folder)
     files = tensor_files(folder)
     shapes, dtypes, digest = _survey(files, name)
-    return Parent(name, folder, files, shapes, dtypes, config, digest)
+    local = Path(name).expanduser().is_dir()  # written into recipes, which may be read from anywhere
+    return Parent(str(folder) if local else name, folder, files, shapes, dtypes, config, digest)
 
 
 def locate(name: str, revision: str | None = None) -> Path:
