@@ -150,30 +150,42 @@ class WeightsSpace:
         if not recipe.slots or len(recipe.slots) != len(self._depth):
             return None
         genome = np.array([v.default for v in self.variables])
-        for part in self._parts:
-            for group in range(1 if part in OUTER else self._depth.shape[1]):
-                if not self._set_group(genome, recipe, part, group):
-                    return None
+        if not all(self._set_part(genome, recipe, part) for part in self._parts):
+            return None
         return genome if self._says(genome, recipe) else None
 
-    def _set_group(self, genome: Genome, recipe: Recipe, part: str, group: int) -> bool:
-        block = int(np.argmax(self._depth[:, group]))
-        blends = recipe.outer if part in OUTER else recipe.slots[block].blends
-        values = self._as_ours(blends.get(part, blends.get("*")), recipe, part)
-        if values is None:
+    def _set_part(self, genome: Genome, recipe: Recipe, part: str) -> bool:
+        """Put a part's genes into the genome, from what the recipe says in every block; False if it cannot be said."""
+        outer = part in OUTER
+        blends = [recipe.outer] if outer else [slot.blends for slot in recipe.slots]
+        values = [self._as_ours(b.get(part, b.get("*")), recipe, part) for b in blends]
+        if any(v is None for v in values):
             return False
+        share = np.ones((1, 1)) if outer else self._depth
         for knob in self._knobs_of(part):
-            if knob.name not in values:  # without effect: stays at its default
-                continue
-            given = values[knob.name]
-            each = given if isinstance(given, tuple) else (given,) * len(self._owners(knob))
-            if not self._is_per_parent(knob) and len(set(each)) > 1:
+            rows = [self._as_genes(knob, v[knob.name]) for v in values if knob.name in v]
+            if any(row is None for row in rows) or len(rows) not in (0, len(share)):
                 return False
-            for parent, value in zip(self._owners(knob), each, strict=False):
-                if not genes.within(knob, value):
-                    return False
-                genome[self._index[_name(knob.name, part, group, parent)]] = genes.gene(knob, value)
+            if rows:  # else it has no effect on this recipe, and stays at its default
+                self._set_genes(genome, part, knob, share, np.array(rows))
         return True
+
+    def _as_genes(self, knob: Knob, given: Any) -> list[float] | None:
+        """One gene per owner of the knob, or None if the value lies outside its range or differs where it may not."""
+        owners = self._owners(knob)
+        each = given if isinstance(given, tuple) else (given,) * len(owners)
+        if len(set(each)) > 1 and len(each) != len(owners):
+            return None
+        good = all(genes.within(knob, value) for value in each)
+        return [genes.gene(knob, value) for value in each[: len(owners)]] if good else None
+
+    def _set_genes(self, genome: Genome, part: str, knob: Knob, share: np.ndarray, rows: np.ndarray) -> None:
+        """rows: (blocks, owners) genes; share (blocks, groups) says how groups make blocks: solved by least squares."""
+        solved = np.linalg.lstsq(share, rows, rcond=None)[0]  # (groups, owners)
+        solved = np.clip(np.round(solved, 12), 0.0, 1.0)  # LAPACK's last bits differ between machines
+        for group, row in enumerate(solved):
+            for parent, gene in zip(self._owners(knob), row, strict=True):
+                genome[self._index[_name(knob.name, part, group, parent)]] = gene
 
     def _as_ours(self, blend: Blend | None, recipe: Recipe, part: str) -> Mapping[str, Any] | None:
         """The blend's knobs in terms of our method, those it leaves out at the method's defaults, or None."""

@@ -29,6 +29,7 @@ CUTS = (
     {"groups": 3},
     {"groups": "per_layer"},
     {"groups": [[0, 1], [1, 4]]},
+    {"groups": 3, "smooth": True},  # knots that fall between the four blocks
     {"groups": 2, "smooth": True},
     {"parts": ["self_attn", "mlp"]},
     {"groups": 2, "parts": ["norms", "embeddings", "head"]},
