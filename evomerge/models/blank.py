@@ -11,7 +11,8 @@ import torch
 from evomerge.errors import ConfigError, ParentError, unknown
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias")
+#: Constants that older checkpoints carry and models no longer keep; the dot tells attn.bias from c_attn.bias.
+_BUFFERS = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias")
 
 
 def pick_device(name: str = "auto") -> torch.device:
