@@ -41,7 +41,8 @@ def _run(cfg: Any, folder: Path, command: dict[str, Any], force: bool) -> int:
     from evomerge.progress import Display
 
     console = Console(stderr=True)
-    prepared = launch.prepare(cfg, folder, force=force)
+    with console.status("checking settings, parents and tasks"):
+        prepared = launch.prepare(cfg, folder, force=force)
     try:
         with Display(console) as display:
             launch.run(prepared, folder, command, watch=display)

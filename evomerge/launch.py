@@ -155,9 +155,10 @@ def _references(pool: Any, **common: Any) -> dict[str, Recipe]:
 
 def _evaluator(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], dtype: str) -> Any:
     from evomerge.evaluate import Evaluator
-    from evomerge.models.blank import pick_device, pick_dtype
+    from evomerge.models.blank import check_names, pick_device, pick_dtype
 
     pick_dtype(dtype)
+    check_names(family.base_folder, family.model.files)
     backend = make("backend", cfg.backend)
     return Evaluator(family, tasks, backend, pick_device(cfg.device), dtype, cfg.threads)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,31 @@ def live_model(folder: Path, device: torch.device, dtype: str) -> tuple[Any, Any
     return model.to(device).eval(), tokenizer
 
 
+def check_names(folder: Path, names: Iterable[str]) -> None:
+    """Refuse, from the config alone, an architecture whose tensors are renamed on loading: before weights are read."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+    except (ValueError, OSError, KeyError, RuntimeError) as e:
+        raise ParentError(f"transformers cannot make {folder} ({e}). Wanted a causal language model it knows.") from e
+    _refuse_renamed(set(model.state_dict()), _written(names))
+
+
+def _written(names: Iterable[str]) -> list[str]:
+    return [n for n in names if not n.endswith(_BUFFERS)]
+
+
+def _refuse_renamed(live: Container[str], names: Iterable[str]) -> None:
+    absent = sorted(n for n in names if n not in live)
+    if absent:
+        raise ParentError(
+            f"transformers keeps no tensor '{absent[0]}' of this checkpoint ({len(absent)} in all): this architecture "
+            "is renamed or fused on loading and cannot be merged yet. Choose parents of another one (README, Limits)."
+        )
+
+
 def targets(model: Any, names: Iterable[str]) -> dict[str, torch.Tensor]:
     """Checkpoint name -> live tensor to write. A tied tensor appears once.
 
@@ -55,13 +80,8 @@ def targets(model: Any, names: Iterable[str]) -> dict[str, torch.Tensor]:
     unmerged.
     """
     live = dict(model.state_dict(keep_vars=True))
-    names = [n for n in names if not n.endswith(_BUFFERS)]
-    absent = sorted(n for n in names if n not in live)
-    if absent:
-        raise ParentError(
-            f"transformers keeps no tensor '{absent[0]}' of this checkpoint ({len(absent)} in all): this architecture "
-            "is renamed or fused on loading and cannot be merged yet. Save it with the installed transformers first."
-        )
+    names = _written(names)
+    _refuse_renamed(live, names)
     written: dict[int, str] = {}
     for name in names:
         written.setdefault(live[name].data_ptr(), name)

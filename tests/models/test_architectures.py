@@ -65,6 +65,7 @@ def opened(family):
 @pytest.mark.parametrize("kind", MERGED)
 def test_an_expert_written_in_place_answers_as_the_expert(kind, tmp_path):
     family = two_models(kind, MERGED[kind], tmp_path)
+    blank.check_names(family.base_folder, family.model.files)
     model, live = opened(family)
     build.write(references(family.pool(), seed=0, dtype="float32")["parent:expert"], family, live)
     expert = AutoModelForCausalLM.from_pretrained(tmp_path / "expert").eval()
@@ -83,5 +84,7 @@ def test_blocks_and_parts_are_found(kind, tmp_path):
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_renamed_on_loading_is_refused_and_not_guessed(kind, tmp_path):
     family = two_models(kind, REFUSED[kind], tmp_path)
+    with pytest.raises(ParentError, match="renamed or fused on loading"):
+        blank.check_names(family.base_folder, family.model.files)  # from the config alone
     with pytest.raises(ParentError, match="renamed or fused on loading"):
         opened(family)
