@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from evomerge.errors import MergeError
+from evomerge.errors import EvomergeError, MergeError
 from evomerge.types import Evaluation, ItemScores, Task, Work
 
 
@@ -45,7 +45,8 @@ class Bench:
     ) -> Evaluation:
         """Build and score. What is the candidate's own fault becomes an error code, with the traceback in `record`.
 
-        Raises MemoryError if the device is full: `shrink` divides the batch size for a retry.
+        Raises MemoryError if the device is full: `shrink` divides the batch size for a retry. Other errors of the
+        user's settings (a task without its chat template) pass: no candidate could do better.
         """
         self._backend.batch_size = max(1, self._batch_size // shrink)
         scores, code = self._scores(work, record)
@@ -67,10 +68,10 @@ class Bench:
             scores = tuple(self._tasks[task].score(self._backend, ids) for task, ids in work.items.items())
         except torch.OutOfMemoryError as e:
             raise MemoryError(str(e)) from e
-        except MemoryError:
-            raise
         except MergeError as e:
             return self._failed(work, record, "merge", e)
+        except (MemoryError, EvomergeError):  # the machine's limits, and the user's settings: not the candidate's
+            raise
         except Exception as e:  # the one place where a candidate's failure becomes data
             return self._failed(work, record, type(e).__name__, e)
         odd = [s.task for s in scores if not np.isfinite(s.values).all()]

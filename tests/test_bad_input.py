@@ -221,6 +221,16 @@ def test_a_search_whose_candidates_all_fail_says_why_and_keeps_what_was_paid(com
     assert sum(r["row"] == "evaluation" for r in rows(tmp_path)) == 10
 
 
+def test_a_missing_chat_template_is_told_before_any_candidate(command, pico, tmp_path, capsys):
+    bare = shutil.copytree(pico["base"], tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    kept = [word for word in command if not word.startswith("parents.base")]
+    line = [*kept, f"parents.base={bare}", "task.apply_chat_template=true", f"run={tmp_path / 'run'}"]
+    assert main(line) == 2
+    assert "has no chat template" in capsys.readouterr().err
+    assert [r["row"] for r in rows(tmp_path / "run")] == ["header"]
+
+
 def test_debug_shows_the_traceback(command, tmp_path):
     with pytest.raises(Exception, match="seed is -1"):
         main([*command, "seed=-1", f"run={tmp_path}", "--debug"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from evomerge.errors import MergeError
+from evomerge.errors import MergeError, TaskError
 from evomerge.evaluate import Bench
 from evomerge.types import ItemScores, Work
 from tests.sphere import recipe
@@ -67,6 +67,11 @@ def test_non_finite_scores_are_a_failure_that_names_the_task(value):
 def test_running_out_of_memory_is_not_the_candidates_fault(error):
     with pytest.raises(MemoryError):
         evaluate(Backend(error), Task())
+
+
+def test_an_error_of_the_settings_passes_with_its_remedy():
+    with pytest.raises(TaskError, match="set the template"):
+        evaluate(Backend(TaskError("set the template")), Task())
 
 
 def test_an_interrupt_passes():
