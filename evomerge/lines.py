@@ -38,8 +38,12 @@ class AppendOnly:
             raise
 
     def append(self, row: Mapping[str, Any], *, sync: bool = True) -> None:
-        """Write one line whole, then fsync; a short write is undone and raises JournalError."""
+        """Write one line whole, then fsync; a short write is undone and raises JournalError.
+
+        Ctrl-C while it is written undoes it; once it stands in the file it was paid for, and stays.
+        """
         line = (json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n").encode()
+        start = self._end
         try:
             self._watch("write")
             self._write(line)
@@ -47,20 +51,23 @@ class AppendOnly:
             if sync:
                 os.fsync(self._fd)
                 self._watch("synced")
-        except BaseException as e:
-            os.ftruncate(self._fd, self._end)  # Ctrl-C in the middle of a line included
-            if not isinstance(e, OSError):
-                raise
+        except OSError as e:
+            os.ftruncate(self._fd, start)
+            self._end = start
             raise JournalError(
                 f"cannot append to {self.path}: {e.strerror}. Nothing recorded is lost; make room and run the same "
                 "command again."
             ) from e
-        self._end += len(line)
 
     def _write(self, line: bytes) -> None:
         done = 0
-        while done < len(line):  # on a full disk os.write may return short without an error
-            done += os.write(self._fd, line[done:])
+        try:
+            while done < len(line):  # on a full disk os.write may return short without an error
+                done += os.write(self._fd, line[done:])
+        except BaseException:
+            os.ftruncate(self._fd, self._end)
+            raise
+        self._end += len(line)
 
     def _lock(self) -> None:
         writer = self.path.parent / "writer.json"  # flock may be silent on network disks: say who writes, too
