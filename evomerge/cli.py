@@ -154,7 +154,7 @@ def _export(args: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="folder of the run")
     parser.add_argument("--to", required=True, metavar="DIR", help="empty or new folder")
     parser.add_argument("--pick", default="winner", metavar="ID", help="another finalist, by its id in the report")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", help="the run's own by default: then the model is the winner in every bit")
     options = parser.parse_args(args)
     return commands.export(Path(options.run), Path(options.to), options.pick, options.device)
 

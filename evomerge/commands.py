@@ -87,12 +87,15 @@ def report(folder: Path, *, as_json: bool = False) -> int:
     if as_json:
         print(json.dumps(read.as_json(found), indent=1, allow_nan=False))
         return 0
-    write_whole(folder / "report.md", markdown.markdown(found))
     table.show(found, Console(width=None if sys.stdout.isatty() else 110))
+    try:
+        write_whole(folder / "report.md", markdown.markdown(found))
+    except JournalError as e:  # somebody else's run may be read where it may not be written
+        print(f"note: report.md is not renewed: {e}", file=sys.stderr)
     return 0
 
 
-def export(folder: Path, to: Path, pick: str, device: str) -> int:
+def export(folder: Path, to: Path, pick: str, device: str | None) -> int:
     from evomerge import export as step
     from evomerge.models.blank import pick_device
     from evomerge.reports import markdown, read
@@ -108,7 +111,7 @@ def export(folder: Path, to: Path, pick: str, device: str) -> int:
         markdown.markdown(read.read(folder)),
         {"run": folder.name, "finalist": ident},
     )
-    step.export(recipe, family, to, pick_device(device), card)
+    step.export(recipe, family, to, pick_device(device or step.device_of(folder)), card)
     print(f"{ident} of {folder} written to {to}")
     return 0
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from evomerge import build
-from evomerge.errors import JournalError, MergeError, ParentError
+from evomerge.errors import EvomergeError, JournalError, MergeError, ParentError
 from evomerge.journal import rows
 from evomerge.models import layout, writer
 from evomerge.models.blank import pick_dtype
@@ -31,6 +32,11 @@ def finalist(folder: Path, wanted: str = "winner") -> tuple[Recipe, str]:
     return from_data(found[ident]), ident
 
 
+def device_of(folder: Path) -> str:
+    """The kind of device a run was searched on: another kind would round the winner's last bits differently."""
+    return str(rows(folder)[0]["identity"]["device"])
+
+
 def export(recipe: Recipe, family: Family, folder: Path, device: torch.device, card: str) -> None:
     """Write model, config, tokenizer, recipe.yaml and README.md (the card).
 
@@ -38,11 +44,14 @@ def export(recipe: Recipe, family: Family, folder: Path, device: torch.device, c
     they are equal to it in every bit.
     """
     writer.prepare_folder(folder, bytes_of(family.model))
-    writer.write_tensors(folder, merged(recipe, family, device))
-    writer.copy_setting(family.base_folder, folder, family.model.config, recipe.out_dtype)
-    (folder / "recipe.yaml").write_text(to_yaml(recipe, {p.digest: p.name for p in family.all}))
-    (folder / "README.md").write_text(card)
-    writer.make_readable(folder)
+    try:
+        writer.write_tensors(folder, merged(recipe, family, device))
+        writer.copy_setting(family.base_folder, folder, family.model.config, recipe.out_dtype)
+        (folder / "recipe.yaml").write_text(to_yaml(recipe, {p.digest: p.name for p in family.all}))
+        (folder / "README.md").write_text(card)
+        writer.make_readable(folder)
+    except (OSError, SafetensorError) as e:
+        raise EvomergeError(f"writing {folder} failed ({e}). Make room, remove the incomplete folder, repeat.") from e
 
 
 def merged(recipe: Recipe, family: Family, device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
@@ -50,8 +59,8 @@ def merged(recipe: Recipe, family: Family, device: torch.device) -> Iterator[tup
     planned = build.layers(recipe)
     dtype = pick_dtype(recipe.out_dtype)
     for name in sorted(family.model.files):
-        if layout.place(name).stack is None and not family.model.dtypes[name].startswith(("float", "bfloat")):
-            yield name, family.model.read(name)
+        if not family.model.dtypes[name].startswith(("float", "bfloat")):
+            yield name, family.model.read(name)  # masks and counters are constants, not weights
             continue
         whole = torch.empty(family.model.shapes[name], dtype=dtype, device=device)
         build.write_tensor(recipe, planned, family, name, whole)

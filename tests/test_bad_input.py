@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
+import signal
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -168,6 +170,19 @@ def test_an_export_never_overwrites(finished, tmp_path, capsys):
     (tmp_path / "precious").write_text("mine")
     assert "is not empty" in refused(["export", str(finished), "--to", str(tmp_path)], capsys)
     assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_an_export_that_finds_no_room_says_so(finished, tmp_path, capsys):
+    """RLIMIT_FSIZE makes the kernel refuse the bytes, as a full disk does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        assert main(["export", str(finished), "--to", str(tmp_path / "out")]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "Make room, remove the incomplete folder, repeat" in capsys.readouterr().err
 
 
 def test_an_unknown_finalist_lists_the_known(finished, tmp_path, capsys):

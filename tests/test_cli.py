@@ -73,6 +73,14 @@ def test_the_export_is_the_winner_bit_for_bit(finished, tmp_path):
     assert all(torch.equal(saved[name], live[name]) for name in live)
 
 
+def test_an_export_is_built_on_the_device_of_the_search(finished, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(blank, "pick_device", lambda name: asked.append(name) or torch.device("cpu"))
+    assert main(["export", str(finished), "--to", str(tmp_path / "out")]) == 0
+    assert main(["export", str(finished), "--to", str(tmp_path / "other"), "--device", "mps"]) == 0
+    assert asked == [rows(finished)[0]["identity"]["device"], "mps"]
+
+
 def test_the_export_loads_in_transformers_and_everyone_can_read_it(finished, tmp_path):
     out = tmp_path / "out"
     main(["export", str(finished), "--to", str(out)])
