@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Display:
-    """A watcher of the journal's steps. On a terminal one live bar per phase; elsewhere a line per phase and minute."""
+    """Watches the journal's steps: a live bar per phase on a terminal, elsewhere a line per phase and half minute."""
 
     def __init__(self, console: Console):
         self._console = console
