@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 
@@ -13,15 +13,22 @@ from evomerge.methods import get
 from evomerge.methods.masks import Region, entire, mask_key
 from evomerge.models import layout
 from evomerge.models.family import Family
+from evomerge.models.parent import finite
 from evomerge.types import VECTORS, Blend, Method, Recipe, Slot, Source
 
 #: Elements of a slice: large enough to amortise a call, small enough that float32 copies of all parents fit.
 SLICE = 1 << 22
+#: Before a part of a recipe: a substring of the tensor's name, never a label.
+NAME = "name:"
+#: Box -> float32 slice on the device.
+Slicer: TypeAlias = Callable[[tuple[slice, ...]], torch.Tensor]
 
 
 def write(recipe: Recipe, family: Family, targets: Mapping[str, torch.Tensor]) -> None:
     """Write the merged model into live tensors (checkpoint name -> tensor). Raises MergeError on NaN or infinity."""
     planned = layers(recipe)
+    check_vocabulary(recipe, family)
+    _check_depth(planned, family)
     for name, target in targets.items():
         write_tensor(recipe, planned, family, name, target)
 
@@ -33,15 +40,14 @@ def write_tensor(
     """Write one merged tensor in place, on the target's device and in its dtype."""
     for box, merged in merge_tensor(recipe, planned, family, name, target.device):
         target[box].copy_(merged)
-        if not bool(torch.isfinite(target[box]).all()):
+        if not finite(target[box]):
             raise MergeError(f"the recipe gives NaN or infinite entries in '{name}'")
 
 
 def layers(recipe: Recipe) -> dict[tuple[str, int], Slot]:
     """The slot of every block of the merged model. Raises MergeError for what this version cannot build."""
-    for name, value, only in (("dtype", recipe.dtype, "float32"), ("vocabulary", recipe.vocabulary, "equal")):
-        if value != only:
-            raise MergeError(f"the recipe has {name} '{value}'; this version builds '{only}' alone.")
+    if recipe.dtype != "float32":
+        raise MergeError(f"the recipe has dtype '{recipe.dtype}'; merging is done in 'float32' alone.")
     planned: dict[tuple[str, int], Slot] = {}
     depth: dict[str, int] = {}
     for slot in recipe.slots:
@@ -53,32 +59,92 @@ def layers(recipe: Recipe) -> dict[tuple[str, int], Slot]:
     return planned
 
 
+def check_vocabulary(recipe: Recipe, family: Family) -> None:
+    if recipe.vocabulary != family.policy:
+        raise MergeError(
+            f"the recipe has vocabulary '{recipe.vocabulary}' and its parents were opened with '{family.policy}'. "
+            f"Set parents.vocabulary={recipe.vocabulary}."
+        )
+
+
+def _check_depth(planned: Mapping[tuple[str, int], Slot], family: Family) -> None:
+    live = {(stack, block) for stack, depth in family.stacks.items() for block in range(depth)}
+    if set(planned) != live:
+        raise MergeError(
+            f"the recipe has {len(planned)} blocks and the live model {len(live)}. Build it with "
+            "`evomerge merge RECIPE.yaml --to DIR`, then score DIR."
+        )
+
+
+def shapes(recipe: Recipe, family: Family) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every tensor of the merged model, whose depth is the recipe's."""
+    found = {name: shape for name, shape in family.shapes.items() if layout.place(name).stack is None}
+    blocks: dict[tuple[str, int], dict[str, tuple[int, ...]]] = {}
+    for name, shape in family.shapes.items():
+        where = layout.place(name)
+        if where.stack is not None and where.block is not None:
+            blocks.setdefault((where.stack, where.block), {})[where.rest] = shape
+    for (stack, number), slot in layers(recipe).items():
+        _, source, block = slot.sources[0]
+        if (source, block) not in blocks:
+            raise MergeError(f"the recipe draws on block {block} of '{source}', which its parents do not have.")
+        found.update({f"{stack}.{number}.{rest}": shape for rest, shape in blocks[source, block].items()})
+    return found
+
+
 def merge_tensor(
     recipe: Recipe, planned: Mapping[tuple[str, int], Slot], family: Family, name: str, device: torch.device
 ) -> Iterator[tuple[tuple[slice, ...], torch.Tensor]]:
     """The merged tensor as (box, float32 slice on the device), in row-major order."""
-    where = layout.place(name)
-    slot = planned.get((where.stack, where.block)) if where.stack is not None and where.block is not None else None
-    if where.stack is not None and slot is None:
-        raise MergeError(f"the recipe has no slot for '{name}'. Wanted one slot for every block of {where.stack}.")
+    slot = slot_of(planned, name)
     sources: tuple[Source, ...] = slot.sources if slot else tuple((p, "", 0) for p in range(len(recipe.parents)))
     names = [layout.at_block(name, stack, block) if slot else name for _, stack, block in sources]
     digests = [recipe.parents[p] for p, _, _ in sources]
-    parents = [family.read(d, n, device) for d, n in zip(digests, names, strict=True)]
-    labels = {where.part, *([VECTORS] if parents[0].dim() <= 1 else [])}
-    blend = pick(slot.blends if slot else recipe.outer, name, labels)
+    shape = family.shapes[names[0]]
+    blend = blend_of(recipe, planned, name, len(shape))
     method = get(blend.method)
     base = _base(recipe, method, family, names[0], device)
-    keys = tuple(mask_key(recipe.seed, d, n) for d, n in zip(digests, names, strict=True))
-    yield from _slices(method, blend.knobs, parents, base, keys)
+    pairs = list(zip(digests, names, strict=True))
+    if base is not None and not any(family.touches(d, n) for d, n in pairs):
+        yield entire(shape), base.float()  # adapters leave most of the base alone
+        return
+    parents = [_slicer(family, d, n, base, device) for d, n in pairs]
+    keys = tuple(mask_key(recipe.seed, d, n) for d, n in pairs)
+    yield from _slices(method, blend.knobs, shape, parents, base, keys, device)
+
+
+def slot_of(planned: Mapping[tuple[str, int], Slot], name: str) -> Slot | None:
+    """The slot of a tensor's block, None outside the blocks. Raises MergeError if the recipe has none for it."""
+    where = layout.place(name)
+    if where.stack is None or where.block is None:
+        return None
+    if (where.stack, where.block) not in planned:
+        raise MergeError(f"the recipe has no slot for '{name}'. Wanted one slot for every block of {where.stack}.")
+    return planned[where.stack, where.block]
+
+
+def blend_of(recipe: Recipe, planned: Mapping[tuple[str, int], Slot], name: str, dimensions: int) -> Blend:
+    """The blend of a tensor of so many dimensions."""
+    slot = slot_of(planned, name)
+    labels = {layout.place(name).part, *([VECTORS] if dimensions <= 1 else [])}
+    return pick(slot.blends if slot else recipe.outer, name, labels)
 
 
 def pick(blends: Mapping[str, Blend], name: str, labels: set[str]) -> Blend:
-    """The first blend whose key is one of the tensor's labels, a substring of its name, or "*"."""
+    """The first blend whose key is one of the tensor's labels, a substring of its name, or "*".
+
+    "name:mlp" is a substring even where "mlp" alone would be a label.
+    """
     for key, blend in blends.items():
-        if key == "*" or key in labels or (key in name and key not in (*layout.PARTS, VECTORS)):
+        if key == "*" or key in labels or _in_name(key, name):
             return blend
     raise MergeError(f"no blend of the recipe matches '{name}' ({', '.join(sorted(labels))}). Add one for '*'.")
+
+
+def _in_name(key: str, name: str) -> bool:
+    if key.startswith(NAME):
+        return key.removeprefix(NAME) in name
+    return key in name and key not in (*layout.PARTS, VECTORS)
 
 
 def _base(recipe: Recipe, method: Method, family: Family, name: str, device: torch.device) -> torch.Tensor | None:
@@ -91,31 +157,39 @@ def _base(recipe: Recipe, method: Method, family: Family, name: str, device: tor
     return family.read(recipe.base, name, device)
 
 
+def _slicer(family: Family, digest: str, name: str, base: torch.Tensor | None, device: torch.device) -> Slicer:
+    """float32 slices of a parent's tensor, or of its difference from the base if there is one."""
+    if base is not None and family.is_adapter(digest):
+        delta = family.delta(digest, name, device)
+        return lambda box: delta[box]
+    whole = family.read(digest, name, device)
+    if base is None:
+        return lambda box: whole[box].float()
+    return lambda box: whole[box].float() - base[box].float()
+
+
 def _slices(
     method: Method,
     knobs: Mapping[str, Any],
-    parents: list[torch.Tensor],
+    whole: tuple[int, ...],
+    parents: Sequence[Slicer],
     base: torch.Tensor | None,
     keys: tuple[int, ...],
+    device: torch.device,
 ) -> Iterator[tuple[tuple[slice, ...], torch.Tensor]]:
-    whole = tuple(parents[0].shape)
+    def values(box: tuple[slice, ...]) -> torch.Tensor:
+        return torch.stack([parent(box) for parent in parents])  # float32 (P, *slice)
 
     def region(box: tuple[slice, ...]) -> Region:
-        return Region(whole, box, keys, parents[0].device)
+        return Region(whole, box, keys, device)
 
     everything = entire(whole)
     stats = None
     if method.prepare is not None:
-        stats = method.prepare(_values(parents, base, everything), window=region(everything), **knobs)
+        stats = method.prepare(values(everything), window=region(everything), **knobs)
     for box in boxes(whole) if method.scope == "slice" else [everything]:
-        merged = method.fn(_values(parents, base, box), window=region(box), stats=stats, **knobs)
+        merged = method.fn(values(box), window=region(box), stats=stats, **knobs)
         yield box, merged if base is None else merged.add_(base[box].float())
-
-
-def _values(parents: list[torch.Tensor], base: torch.Tensor | None, box: tuple[slice, ...]) -> torch.Tensor:
-    """float32 (P, *slice): the parents' entries, less the base's if there is one."""
-    values = torch.stack([p[box].float() for p in parents])
-    return values if base is None else values.sub_(base[box].float())
 
 
 def boxes(whole: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from safetensors import SafetensorError
 from evomerge import build
 from evomerge.errors import EvomergeError, JournalError, MergeError, ParentError
 from evomerge.journal import rows
-from evomerge.models import layout, writer
+from evomerge.mergekit_io import is_mergekit
+from evomerge.mergekit_io import read as read_mergekit
+from evomerge.models import speech, writer
 from evomerge.models.blank import pick_dtype
-from evomerge.models.family import Family, bytes_of
-from evomerge.models.parent import open_parent
+from evomerge.models.depth import redrawn
+from evomerge.models.family import Family, open_family
 from evomerge.recipe_io import from_data, read_yaml, to_yaml
 from evomerge.types import Recipe
 
@@ -43,10 +46,13 @@ def export(recipe: Recipe, family: Family, folder: Path, device: torch.device, c
     The tensors are made by the very functions that made the candidate in memory, on the same kind of device, so
     they are equal to it in every bit.
     """
-    writer.prepare_folder(folder, bytes_of(family.model))
+    config = speech.resized(redrawn(family.model.config, family.stacks, _drawn(recipe)), family)
+    size = sum(math.prod(shape) for shape in build.shapes(recipe, family).values())
+    writer.prepare_folder(folder, size * pick_dtype(recipe.out_dtype).itemsize)
     try:
         writer.write_tensors(folder, merged(recipe, family, device))
-        writer.copy_setting(family.base_folder, folder, family.model.config, recipe.out_dtype)
+        writer.copy_setting(family.base_folder, folder, config, recipe.out_dtype)
+        speech.save(family, folder)
         (folder / "recipe.yaml").write_text(to_yaml(recipe, {p.digest: p.name for p in family.all}))
         (folder / "README.md").write_text(card)
         writer.make_readable(folder)
@@ -58,40 +64,59 @@ def merged(recipe: Recipe, family: Family, device: torch.device) -> Iterator[tup
     """The merged model's tensors by checkpoint name, in out_dtype."""
     planned = build.layers(recipe)
     dtype = pick_dtype(recipe.out_dtype)
-    for name in sorted(family.model.files):
-        if not family.model.dtypes[name].startswith(("float", "bfloat")):
-            yield name, family.model.read(name)  # masks and counters are constants, not weights
-            continue
-        whole = torch.empty(family.model.shapes[name], dtype=dtype, device=device)
+    for name, shape in sorted(build.shapes(recipe, family).items()):
+        whole = torch.empty(shape, dtype=dtype, device=device)
         build.write_tensor(recipe, planned, family, name, whole)
         yield name, whole
 
 
 def read_recipe(path: Path) -> tuple[Recipe, Family]:
-    """A recipe file and its parents, found where it says and checked by content."""
+    """A recipe file, ours or mergekit's, and its parents, found where it says; ours are checked by content."""
+    if is_mergekit(path):
+        recipe, family = read_mergekit(path, open_family)
+        check_parents(recipe, family)
+        return recipe, family
     recipe, locations = read_yaml(path)
-    opened = {digest: open_parent(location) for digest, location in locations.items()}
-    for digest, parent in opened.items():
-        if parent.digest != digest:
-            raise ParentError(
-                f"{parent.name} has the content {parent.digest}, {path} wants {digest}: another version. "
-                "Give the path of the right checkpoint in the recipe."
-            )
-    base = opened[recipe.base] if recipe.base else None
-    family = Family(base, tuple(opened[d] for d in dict.fromkeys(recipe.parents)))
+    base = locations[recipe.base] if recipe.base else None
+    named = [digest for digest in locations if digest != recipe.base or digest in recipe.parents]
+    family = open_family([locations[d] for d in named], base, recipe.vocabulary)
+    for digest, parent in zip(named, family.parents, strict=True):
+        _check_digest(digest, parent, path)
+    if family.base is not None and recipe.base:
+        _check_digest(recipe.base, family.base, path)
     check_parents(recipe, family)
     return recipe, family
 
 
+def _check_digest(digest: str, parent: Any, path: Path) -> None:
+    if parent.digest != digest:
+        raise ParentError(
+            f"{parent.name} has the content {parent.digest}, {path} wants {digest}: another version. "
+            "Give the path of the right checkpoint in the recipe."
+        )
+
+
+def _drawn(recipe: Recipe) -> dict[str, list[int]]:
+    """The block that each block of the merged model has its config from: that of its first source."""
+    drawn: dict[str, list[int]] = {}
+    for slot in recipe.slots:
+        _, stack, block = slot.sources[0]
+        drawn.setdefault(stack, []).append(block)
+    return drawn
+
+
 def check_parents(recipe: Recipe, family: Family) -> None:
-    """Every parent the recipe names is there. Raises ParentError (from find) or MergeError."""
+    """Every parent and block the recipe names is there. Raises ParentError (from find) or MergeError."""
     for digest in [*recipe.parents, *([recipe.base] if recipe.base else [])]:
         family.find(digest)
-    wanted = sum(layout.stacks(family.model.files).values())
-    if len(recipe.slots) != wanted:
-        raise MergeError(
-            f"the recipe has {len(recipe.slots)} blocks, its base {wanted}; only equal depths can be built"
-        )
+    build.check_vocabulary(recipe, family)
+    missing = [b for b in (s for slot in recipe.slots for s in slot.sources) if b[2] >= family.stacks.get(b[1], 0)]
+    if missing:
+        _, stack, block = missing[0]
+        raise MergeError(f"the recipe draws on block {block} of '{stack}'; its parents have {family.stacks}.")
+    absent = [stack for stack in family.stacks if stack not in _drawn(recipe)]
+    if absent:
+        raise MergeError(f"the recipe has no slots for the stack '{absent[0]}', which its parents have.")
 
 
 def model_card(title: str, recipe: Recipe, family: Family, report: str, facts: Mapping[str, Any]) -> str:

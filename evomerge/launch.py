@@ -10,15 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from evomerge.config import ZOO, make, plain
-from evomerge.errors import ConfigError, MergeError, TaskError
+from evomerge.errors import ConfigError, JournalError, MergeError, TaskError
 from evomerge.journal import Journal, Watch, unwatched
 from evomerge.lineage import retire, warm_start
 from evomerge.lines import write_whole
+from evomerge.phases import search
 from evomerge.plan import Plan
-from evomerge.search import search
 from evomerge.types import Estimate, Recipe, Work
 
 LIBRARIES = ("evomerge", "torch", "transformers", "lm-eval", "cma", "numpy")
@@ -50,8 +51,25 @@ def run(prepared: Prepared, folder: Path, command: Mapping[str, Any], watch: Wat
         journal.close()
 
 
+def command_of(folder: Path) -> tuple[list[str], list[str], str]:
+    """The overrides and config folders a run was started with, and the folder its relative paths start from."""
+    path = folder / "command.json"
+    if not path.is_file():
+        raise JournalError(
+            f"{folder} has no command.json: no run was started there. Start one: evomerge search run={folder}"
+        )
+    try:
+        found = json.loads(path.read_text())
+        cwd = found["cwd"] if Path(found["cwd"]).is_dir() else "."
+        return list(found["overrides"]), list(found["config_dirs"]), cwd
+    except (ValueError, KeyError, TypeError) as e:
+        raise JournalError(f"{path} is damaged ({e}). Repeat the command that started the run instead.") from e
+
+
 def prepare(cfg: DictConfig, folder: Path, *, force: bool = False) -> Prepared:
     """Make everything the settings name. Raises EvomergeError at the first thing that is wrong."""
+    from evomerge.models import speech
+
     made = _cheap(cfg)
     family = open_parents(cfg)
     dtype = family.pool().dtype if cfg.dtype == "auto" else cfg.dtype
@@ -83,8 +101,27 @@ def prepare(cfg: DictConfig, folder: Path, *, force: bool = False) -> Prepared:
         max_failed=cfg.max_failed,
         warm_start=warm_start(folder, force),
     )
-    notes = tuple(note for task in tasks for note in task.notes)
+    notes = (*speech.notes(family), *(note for task in tasks for note in task.notes))
     return Prepared(plan, _identity(cfg, family, tasks, plan, dtype), notes, _advice(plan), force)
+
+
+def place_parents(prepared: Prepared, cfg: DictConfig) -> None:
+    """Decide where the parents lie, after what the evaluator needs. Raises ConfigError if the search fits nowhere."""
+    from evomerge.memory import words
+    from evomerge.memory.planning import plan_search
+
+    plan, evaluator = prepared.plan, prepared.plan.evaluator
+    found, _ = plan_search(
+        evaluator.family,
+        evaluator.tasks,
+        plan.space.decode(np.full(plan.space.size, 0.5)),
+        evaluator.device,
+        dtype=evaluator.dtype,
+        batch_size=cfg.backend.batch_size,
+        max_length=cfg.backend.get("max_length"),
+    )
+    words.check(found)
+    evaluator.family.resident = found.placement == "device"
 
 
 def _cheap(cfg: DictConfig) -> dict[str, Any]:
@@ -127,7 +164,7 @@ def _maker(group: str, cfg: DictConfig, variables: Any) -> Any:
 def open_parents(cfg: DictConfig) -> Any:
     from evomerge.models.family import open_family
 
-    return open_family(plain(cfg.parents.models), plain(cfg.parents.base))
+    return open_family(plain(cfg.parents.models), plain(cfg.parents.base), cfg.parents.get("vocabulary", "equal"))
 
 
 def is_pico(cfg: DictConfig) -> bool:
@@ -167,6 +204,7 @@ def _identity(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], plan: Plan, 
     """What makes two runs the same run. Budget, executor and folder are free to change."""
     import torch
 
+    from evomerge.models import speech
     from evomerge.spaces.references import unique
 
     groups = ("space", "optimizer", "control", "estimator", "objective", "subset", "backend")
@@ -177,6 +215,7 @@ def _identity(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], plan: Plan, 
         "finalists": cfg.finalists,
         "max_failed": cfg.max_failed,
         "parents": {"base": pool.base, "models": dict(zip(unique(pool.names), pool.digests, strict=True))},
+        "vocabulary": {"policy": pool.vocabulary, "tokenizer": speech.digest(family)},
         "tasks": [t.identity() for t in tasks],
         "n_items": {split: {t: len(ids) for t, ids in items.items()} for split, items in plan.items.items()},
         "dtype": dtype,

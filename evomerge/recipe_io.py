@@ -36,7 +36,10 @@ def _knob(value: Any) -> Any:
 
 
 def to_yaml(recipe: Recipe, locations: Mapping[str, str]) -> str:
-    """The recipe as text. locations: content digest -> folder or hub id, written beside the digests."""
+    """The recipe as text. locations: content digest -> folder or hub id, written beside the digests.
+
+    A union of vocabularies has the tokens of all of `locations`, in their order, whether or not they are blended.
+    """
     named = [{"digest": d, "path": locations.get(d, "?")} for d in recipe.parents]
     base = None if recipe.base is None else {"digest": recipe.base, "path": locations.get(recipe.base, "?")}
     data = recipe.data()
@@ -47,6 +50,8 @@ def to_yaml(recipe: Recipe, locations: Mapping[str, str]) -> str:
         "outer": data["outer"],
         **{k: data[k] for k in ("seed", "dtype", "out_dtype", "vocabulary")},
     }
+    if recipe.vocabulary == "union":
+        text["tokens_of"] = [{"digest": d, "path": path} for d, path in locations.items()]
     return str(yaml.safe_dump(text, sort_keys=False, width=110, default_flow_style=None))
 
 
@@ -78,7 +83,7 @@ def read_yaml(path: Path) -> tuple[Recipe, dict[str, str]]:
         text = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as e:
         raise MergeError(f"cannot read the recipe {path}: {e}. Give a YAML file as `evomerge export` writes it.") from e
-    keys = ("parents", "base", "slots", "outer", "seed", "dtype", "out_dtype", "vocabulary")
+    keys = ("parents", "base", "slots", "outer", "seed", "dtype", "out_dtype", "vocabulary", "tokens_of")
     if not isinstance(text, dict) or not {"parents", "slots", "outer"} <= set(text):
         raise MergeError(f"{path} is no recipe: wanted the keys {', '.join(keys)}.")
     for key in text:
@@ -117,7 +122,8 @@ def _unrolled(run: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _locations(text: Mapping[str, Any]) -> dict[str, str]:
-    return {p["digest"]: p["path"] for p in [*text["parents"], *([text["base"]] if text.get("base") else [])]}
+    listed = [*text.get("tokens_of", ()), *text["parents"], *([text["base"]] if text.get("base") else [])]
+    return {p["digest"]: p["path"] for p in listed}
 
 
 def _checked(recipe: Recipe, path: Path) -> Recipe:

@@ -153,13 +153,14 @@ def _plain_knobs(knobs: Mapping[str, KnobValue]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Pool:
-    """What a space needs to know of the parents: names and content digests, blocks per stack, checkpoint dtype."""
+    """What a space needs to know of the parents: names, content digests, blocks per stack, dtype, vocabulary policy."""
 
     names: tuple[str, ...]
     digests: tuple[str, ...]
     base: str | None
     stacks: Mapping[str, int]
     dtype: str = "float32"
+    vocabulary: str = "equal"
 
 
 @dataclass(frozen=True)

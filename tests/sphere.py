@@ -20,8 +20,8 @@ from evomerge.journal import Journal, rows, unwatched
 from evomerge.objectives.weighted_mean import WeightedMean
 from evomerge.optimizers.cma_es import CmaEs
 from evomerge.optimizers.lambda_grid import LambdaGrid
+from evomerge.phases import search
 from evomerge.plan import Plan
-from evomerge.search import search
 from evomerge.types import Blend, Evaluation, Genome, Items, ItemScores, Metric, Recipe, Slot, Variable, Work
 
 TASKS = ("alpha", "beta")

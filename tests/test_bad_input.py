@@ -199,7 +199,7 @@ def test_an_unknown_finalist_lists_the_known(finished, tmp_path, capsys):
         (lambda r: r["outer"][0]["knobs"].update(weight=[1.0]), "1 values for 2 parents"),
         (lambda r: r["parents"][0].update(digest="feedface"), "another version"),
         (lambda r: r["parents"][0].update(path="/gone"), "no folder '/gone'"),
-        (lambda r: r["slots"].pop(), "blocks"),
+        (lambda r: r["slots"].pop(), "no slots"),
         (lambda r: r["slots"][0].pop("sources"), "not a whole recipe"),
     ],
 )
@@ -237,13 +237,15 @@ def test_a_search_whose_candidates_all_fail_says_why_and_keeps_what_was_paid(com
 
 
 def test_a_missing_chat_template_is_told_before_any_candidate(command, pico, tmp_path, capsys):
-    bare = shutil.copytree(pico["base"], tmp_path / "bare")
-    (bare / "chat_template.jinja").unlink()
-    kept = [word for word in command if not word.startswith("parents.base")]
-    line = [*kept, f"parents.base={bare}", "task.apply_chat_template=true", f"run={tmp_path / 'run'}"]
+    bare = {name: shutil.copytree(pico[name], tmp_path / name) for name in ("base", "a", "b")}
+    for folder in bare.values():
+        (folder / "chat_template.jinja").unlink()
+    kept = [word for word in command if not word.startswith("parents.")]
+    parents = [f"parents.base={bare['base']}", f"parents.models=[{bare['a']},{bare['b']}]"]
+    line = [*kept, *parents, "task.apply_chat_template=true", f"run={tmp_path / 'run'}"]
     assert main(line) == 2
     assert "has no chat template" in capsys.readouterr().err
-    assert [r["row"] for r in rows(tmp_path / "run")] == ["header"]
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
 
 
 def test_debug_shows_the_traceback(command, tmp_path):

@@ -135,7 +135,7 @@ def test_a_method_on_differences_needs_a_base(family, live):
 
 def test_too_few_slots_and_scaled_slots_are_refused(family, live):
     recipe = middle(WeightsSpace(family.pool()))
-    with pytest.raises(MergeError, match="no slot for"):
+    with pytest.raises(MergeError, match="1 blocks and the live model 2"):
         build.write(replace(recipe, slots=recipe.slots[:1]), family, live)
     with pytest.raises(MergeError, match=r"scale 0\.5"):
         build.write(replace(recipe, slots=(replace(recipe.slots[0], scale=0.5), recipe.slots[1])), family, live)

@@ -14,7 +14,7 @@ from lm_eval.models.huggingface import HFLM
 
 from evomerge import build
 from evomerge.errors import ConfigError, MergeError
-from evomerge.models import blank
+from evomerge.models import blank, speech
 from evomerge.models.family import Family
 from evomerge.types import Recipe, Request
 
@@ -52,9 +52,12 @@ class HFBackend:
     def open(self, family: Family, device: torch.device, dtype: str) -> None:
         """Loads the live model of `family`; its weights are the base's until the first `write`."""
         model, tokenizer = blank.live_model(family.base_folder, device, dtype)
-        self.wrap(model, tokenizer)
+        self.wrap(model, speech.live_tokenizer(family) or tokenizer)
+        blank.verify(model, family.model.shapes, family.model.read)  # after wrap: HFLM ties weights
+        if family.vocabulary is not None:
+            model.resize_token_embeddings(family.vocabulary.size, mean_resizing=False)
         self._family = family
-        self._targets = blank.targets(model, family.model.shapes)  # after wrap: HFLM ties weights
+        self._targets = blank.targets(model, family.shapes)
 
     def wrap(self, model: Any, tokenizer: Any) -> HFBackend:
         """Takes a ready model, already on its device and of its dtype: HFLM moves and casts nothing."""

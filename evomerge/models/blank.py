@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+import json
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from evomerge.errors import ConfigError, ParentError, unknown
+from evomerge.models import names as naming
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-#: Constants that older checkpoints carry and models no longer keep; the dot tells attn.bias from c_attn.bias.
-_BUFFERS = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias")
+_OWN: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # False, not None: None may ask a person
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -36,56 +38,117 @@ def pick_dtype(name: str) -> torch.dtype:
 
 def live_model(folder: Path, device: torch.device, dtype: str) -> tuple[Any, Any]:
     """Model and tokenizer, the model in eval mode on the device. Code in the checkpoint is never run."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    auto, _ = _recognised(folder)
+    wanted = pick_dtype(dtype)
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=pick_dtype(dtype), local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (ValueError, OSError, KeyError, RuntimeError) as e:
-        raise ParentError(f"transformers cannot load {folder} ({e}). Wanted a causal language model it knows.") from e
+        model = auto.from_pretrained(folder, dtype=wanted, **_OWN)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **_OWN)
+    except Exception as e:  # transformers raises many kinds: unknown types, missing files, failed validation
+        raise _unloadable(folder, e) from e
+    _refuse_encoder(folder, model)
+    _keep_untied(model)
     return model.to(device).eval(), tokenizer
 
 
-def check_names(folder: Path, names: Iterable[str]) -> None:
-    """Refuse, from the config alone, an architecture whose tensors are renamed on loading: before weights are read."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+def _keep_untied(model: Any) -> None:
+    """Say in the live config what transformers found in the files: lm-eval ties again whatever the config calls tied.
 
+    T5 v1.1 and Flan-T5 have a head of their own, and transformers 5 sets tie_word_embeddings for every T5.
+    """
+    head = model.get_output_embeddings()
+    if head is not None and getattr(head, "weight", None) is not model.get_input_embeddings().weight:
+        model.config.tie_word_embeddings = False
+
+
+def check_names(folder: Path, names: Iterable[str]) -> None:
+    """Refuse, from the config alone, a model that cannot be merged in place: before weights are read."""
+    targets(empty_model(folder), names)
+
+
+def empty_model(folder: Path) -> Any:
+    """The model on the meta device, from the config alone. Raises ParentError for one that cannot be searched."""
+    auto, config = _recognised(folder)
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
-    except (ValueError, OSError, KeyError, RuntimeError) as e:
-        raise ParentError(f"transformers cannot make {folder} ({e}). Wanted a causal language model it knows.") from e
-    _refuse_renamed(set(model.state_dict()), _written(names))
-
-
-def _written(names: Iterable[str]) -> list[str]:
-    return [n for n in names if not n.endswith(_BUFFERS)]
-
-
-def _refuse_renamed(live: Container[str], names: Iterable[str]) -> None:
-    absent = sorted(n for n in names if n not in live)
-    if absent:
-        raise ParentError(
-            f"transformers keeps no tensor '{absent[0]}' of this checkpoint ({len(absent)} in all): this architecture "
-            "is renamed or fused on loading and cannot be merged yet. Choose parents of another one (README, Limits)."
-        )
+            model = auto.from_config(config)
+    except Exception as e:
+        raise _unloadable(folder, e) from e
+    _refuse_encoder(folder, model)
+    return model
 
 
 def targets(model: Any, names: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Checkpoint name -> live tensor to write. A tied tensor appears once.
+    """File name -> live tensor, or view of a fused one, to write. A tied tensor appears once.
 
-    Raises ParentError where checkpoint and live names differ: writing by guess would leave a part of the model
-    unmerged.
+    Raises ParentError where checkpoint and live model do not cover each other: writing by guess would leave a part of
+    the model unmerged.
     """
     live = dict(model.state_dict(keep_vars=True))
-    names = _written(names)
-    _refuse_renamed(live, names)
-    written: dict[int, str] = {}
-    for name in names:
-        written.setdefault(live[name].data_ptr(), name)
-    extra = sorted(n for n, t in live.items() if t.data_ptr() not in written and t.is_floating_point())
-    if extra:
-        raise ParentError(f"the checkpoint lacks '{extra[0]}' ({len(extra)} in all), which the live model has.")
-    return {name: live[name].detach() for name in written.values()}
+    return _views(live, naming.once(_homes(model, live, names), live))
+
+
+def verify(model: Any, names: Iterable[str], read: Callable[[str], torch.Tensor]) -> None:
+    """Demand that the loaded model holds, bit for bit, what `read` finds in the files under every one of `names`.
+
+    To be asked before the first write. One pass, tensor by tensor, every name of a tied tensor too. Raises ParentError.
+    """
+    live = dict(model.state_dict(keep_vars=True))
+    naming.verify(_views(live, _homes(model, live, names)), read)
+
+
+def _homes(model: Any, live: dict[str, torch.Tensor], names: Iterable[str]) -> dict[str, naming.Home]:
+    dropped = getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()
+    return naming.homes(names, live, prefix=model.base_model_prefix, dropped=dropped)
+
+
+def _views(live: dict[str, torch.Tensor], found: dict[str, naming.Home]) -> dict[str, torch.Tensor]:
+    return {name: naming.view(live[home.tensor].detach(), home) for name, home in found.items()}
+
+
+def _recognised(folder: Path) -> tuple[Any, Any]:
+    """The auto class that makes a checkpoint's language model, and its config. Raises ParentError if there is none."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    _refuse_own_code(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, **_OWN)
+    except Exception as e:
+        raise _unloadable(folder, e) from e
+    senses = [key for key in config.sub_configs if re.search("text|vision|audio", key)]
+    if senses:
+        raise ParentError(
+            f"{folder} is a {config.model_type}, a model of several kinds of input ({', '.join(senses)}). Wanted one "
+            "of text alone: save its language model as a checkpoint of its own."
+        )
+    return (AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM), config
+
+
+def _refuse_own_code(folder: Path) -> None:
+    from transformers import CONFIG_MAPPING
+
+    config = json.loads((folder / "config.json").read_text())
+    kind = config.get("model_type")
+    if "auto_map" in config and kind not in CONFIG_MAPPING:
+        raise ParentError(
+            f"{folder} is a '{kind}', which needs Python code from the checkpoint (auto_map), and evomerge runs none. "
+            "Wanted a model type that transformers knows."
+        )
+
+
+def _refuse_encoder(folder: Path, model: Any) -> None:
+    """An encoder such as BERT sees the tokens it is to predict, so its scores mean nothing."""
+    causal = {module.is_causal for module in model.modules() if hasattr(module, "is_causal")}
+    if causal == {False} and not model.config.is_encoder_decoder:
+        raise ParentError(
+            f"{folder} is a {model.config.model_type} encoder, which sees the tokens it is to predict. Wanted a "
+            "decoder (is_decoder: true in its config, if it was trained as one) or an encoder-decoder."
+        )
+
+
+def _unloadable(folder: Path, error: Exception) -> ParentError:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return ParentError(f"transformers cannot load {folder} ({reason}). Wanted a language model it knows.")

@@ -25,7 +25,7 @@ def uniform(pool: Pool, parents: tuple[str, ...], blend: Blend, seed: int, dtype
         for stack, depth in pool.stacks.items()
         for block in range(depth)
     )
-    return Recipe(parents, pool.base, slots, everywhere, seed=seed, out_dtype=dtype)
+    return Recipe(parents, pool.base, slots, everywhere, seed=seed, out_dtype=dtype, vocabulary=pool.vocabulary)
 
 
 def unique(names: tuple[str, ...]) -> list[str]:

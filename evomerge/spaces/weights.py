@@ -100,7 +100,13 @@ class WeightsSpace:
             for (stack, block), share in zip(blocks, self._depth, strict=True)
         )
         return Recipe(
-            self._pool.digests, self._pool.base, slots, self._outer(genome), seed=self._seed, out_dtype=self._dtype
+            self._pool.digests,
+            self._pool.base,
+            slots,
+            self._outer(genome),
+            seed=self._seed,
+            out_dtype=self._dtype,
+            vocabulary=self._pool.vocabulary,
         )
 
     def _blends(self, genome: Genome, share: np.ndarray, parts: Sequence[str]) -> dict[str, Blend]:

@@ -100,8 +100,14 @@ def test_a_config_that_is_not_json_is_told(copy):
 
 
 def test_parents_of_unequal_shapes_are_refused_with_both(pico, copy):
+    rewrite(copy, lambda tensors: tensors.update({"model.norm.weight": torch.zeros(31)}))
+    with pytest.raises(ParentError, match=r"differ at 'model\.norm\.weight': \(32,\) .* \(31,\)"):
+        open_family([str(pico["b"]), str(copy)])
+
+
+def test_parents_of_unequal_rows_are_refused_with_both_and_the_way_out(pico, copy):
     rewrite(copy, lambda tensors: tensors.update({"model.embed_tokens.weight": torch.zeros(300, 32)}))
-    with pytest.raises(ParentError, match=r"differ at 'model\.embed_tokens\.weight': \(260, 32\) .* \(300, 32\)"):
+    with pytest.raises(ParentError, match=r"rows 260 in .*, 300 in .*parents\.vocabulary=base"):
         open_family([str(copy)], str(pico["base"]))
 
 
@@ -138,3 +144,49 @@ def test_resident_and_streamed_parents_read_the_same(pico):
     one, two = (f.read(digest, "model.norm.weight", device) for f in (resident, streamed))
     assert torch.equal(one, two)
     assert (len(resident._kept), len(streamed._kept)) == (1, 0)
+
+
+def test_a_second_copy_of_tied_embeddings_is_the_same_checkpoint(pico, copy):
+    rewrite(copy, lambda tensors: tensors.update({"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}))
+    assert open_parent(str(copy)).digest == open_parent(str(pico["a"])).digest
+    open_family([str(copy)], str(pico["base"]))
+
+
+def test_a_head_of_its_own_in_a_tied_family_is_told(pico, copy):
+    rewrite(copy, lambda tensors: tensors.update({"lm_head.weight": -tensors["model.embed_tokens.weight"]}))
+    with pytest.raises(ParentError, match=r"'lm_head\.weight'"):
+        open_family([str(copy)], str(pico["base"]))
+
+
+def test_constants_of_older_checkpoints_are_no_weights(pico, copy):
+    constant = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    rewrite(copy, lambda tensors: tensors.update(constant))
+    assert open_parent(str(copy)).digest == open_parent(str(pico["a"])).digest
+
+
+def test_a_quantised_checkpoint_is_refused(copy):
+    rewrite(copy, lambda tensors: tensors.update({"model.norm.weight": torch.ones(32, dtype=torch.int8)}))
+    with pytest.raises(ParentError, match=r"torch\.int8: a quantised checkpoint"):
+        open_parent(str(copy))
+
+
+@pytest.mark.parametrize("name", ["org/model", "org/model@main", "org/model@v2"])
+def test_a_hub_id_is_found_in_the_cache_and_named_with_its_commit(pico, tmp_path, monkeypatch, name):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--org--model"
+    shutil.copytree(pico["a"], repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    for ref in ("main", "v2"):
+        (repository / "refs" / ref).write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    parent = open_parent(name)
+    assert parent.name == f"org/model@{commit}"
+    assert parent.digest == open_parent(str(pico["a"])).digest
+    assert open_family([name], str(pico["base"])).pool().names == ("model",)
+
+
+def test_differences_are_parent_minus_base_in_float32(pico):
+    family = open_family([str(pico["a"])], str(pico["base"]))
+    for name in family.shapes:
+        a, base = (p.read(name) for p in (family.parents[0], family.base))
+        assert torch.equal(family.delta(family.parents[0].digest, name, torch.device("cpu")), a - base)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from evomerge.journal import Journal
-from evomerge.search import search
+from evomerge.phases import search
 from evomerge.types import Candidate, ItemScores
 from tests.sphere import SphereEvaluator, plan
 

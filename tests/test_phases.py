@@ -11,7 +11,7 @@ from evomerge.budget import Budget
 from evomerge.errors import ConfigError, JournalError, SearchFailed
 from evomerge.journal import Journal, events, rows
 from evomerge.optimizers.uniform import Uniform
-from evomerge.search import shrink
+from evomerge.phases import shrink
 from evomerge.types import Estimate
 from tests.sphere import CENTRE, Shuffled, SphereEvaluator, SphereSpace, canonical, plan, recipe, run, run_and_die
 

@@ -1,0 +1,129 @@
+"""A recipe over adapters alone as an adapter: ranks joined where the merge is a sum, else the nearest of some rank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from evomerge import build
+from evomerge.errors import MergeError
+from evomerge.methods.coefficients import of_differences
+from evomerge.models.family import Family
+from evomerge.models.lora import Adapter
+from evomerge.models.lora_factors import compress, concatenate, truncate
+from evomerge.models.lora_writer import write_adapter
+from evomerge.types import Recipe, Slot
+
+
+@dataclass(frozen=True)
+class Factored:
+    """A merged difference from the base as factors. `error` is relative to its Frobenius norm, `norm`."""
+
+    left: torch.Tensor
+    right: torch.Tensor
+    error: float
+    norm: float
+
+    @property
+    def rank(self) -> int:
+        return self.left.shape[1]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an exported adapter is: its largest rank, and the relative error of the whole difference."""
+
+    rank: int
+    error: float
+
+    def __str__(self) -> str:
+        return f"rank {self.rank}, relative error {self.error:.2g} of the merged difference"
+
+
+def export_adapter(
+    recipe: Recipe, family: Family, folder: Path, device: torch.device, rank: int | None = None
+) -> Summary:
+    """Write the merged adapter. rank None: the sum of the parents' ranks, exact for weighted sums of adapters.
+
+    Raises MergeError for recipes with parents that are no adapters, or whose blocks are not the base's.
+    """
+    check(recipe, family)
+    assert family.base is not None, "adapters are opened over a base"
+    planned = build.layers(recipe)
+    factors: dict[str, Factored] = {}
+    whole: dict[str, torch.Tensor] = {}
+    for name in _touched(recipe, family):
+        if all(a.low_rank(name) for a in _adapters(recipe, family) if a.touches(name)):
+            factors[name] = _factored(recipe, family, planned, name, device, rank)
+        else:
+            whole[name] = _merged(recipe, family, planned, name, device)
+    pairs = {name: (f.left, f.right) for name, f in factors.items()}
+    write_adapter(folder, pairs, base=family.base, base_name=family.base.name, whole=whole)
+    return _summary(list(factors.values()))
+
+
+def check(recipe: Recipe, family: Family) -> None:
+    """Refuse what is no adapter over the base, before anything is computed."""
+    whole = [p.name for p in map(family.find, recipe.parents) if not isinstance(p, Adapter) and p is not family.base]
+    if whole or family.base is None:
+        raise MergeError(
+            f"{whole[0] if whole else 'the recipe'} is a full checkpoint, and only merges of adapters are an adapter. "
+            "Export the whole model: leave --adapter out."
+        )
+    own = {key: {(stack, block) for _, stack, block in slot.sources} for key, slot in build.layers(recipe).items()}
+    if any(drawn != {key} for key, drawn in own.items()):
+        raise MergeError("the recipe moves blocks, which an adapter cannot do. Export the whole model.")
+    if family.vocabulary is not None:
+        raise MergeError("the merged model has other tokens than its base. Export the whole model.")
+
+
+def _touched(recipe: Recipe, family: Family) -> Iterator[str]:
+    for name in sorted(family.shapes):
+        if any(a.touches(name) for a in _adapters(recipe, family)):
+            yield name
+
+
+def _adapters(recipe: Recipe, family: Family) -> list[Adapter]:
+    return [p for p in map(family.find, recipe.parents) if isinstance(p, Adapter)]
+
+
+def _factored(
+    recipe: Recipe,
+    family: Family,
+    planned: dict[tuple[str, int], Slot],
+    name: str,
+    device: torch.device,
+    rank: int | None,
+) -> Factored:
+    parents = [family.find(digest) for digest in recipe.parents]
+    factors = {i: p.factors(name, device) for i, p in enumerate(parents) if isinstance(p, Adapter) and p.touches(name)}
+    total = sum(left.shape[1] for left, _ in factors.values())
+    coefficients = of_differences(build.blend_of(recipe, planned, name, 2), len(parents))
+    if coefficients is None:
+        base = family.read(str(recipe.base), name, device).float()
+        delta = _merged(recipe, family, planned, name, device) - base
+        left, right, error = truncate(delta, rank or total)
+        return Factored(left, right, error, float(torch.linalg.norm(delta.double())))
+    left, right = concatenate([(coefficients[i], *pair) for i, pair in factors.items()])
+    norm = float(torch.linalg.norm((left @ right).double()))
+    if rank is None or rank >= total:
+        return Factored(left, right, 0.0, norm)
+    return Factored(*compress(left, right, rank), norm)
+
+
+def _merged(
+    recipe: Recipe, family: Family, planned: dict[tuple[str, int], Slot], name: str, device: torch.device
+) -> torch.Tensor:
+    whole = torch.empty(family.shapes[name], device=device)  # float32: rounded when it is written, if at all
+    build.write_tensor(recipe, planned, family, name, whole)
+    return whole
+
+
+def _summary(factors: list[Factored]) -> Summary:
+    total = math.sqrt(sum(f.norm**2 for f in factors))
+    missed = math.sqrt(sum((f.error * f.norm) ** 2 for f in factors))
+    return Summary(max((f.rank for f in factors), default=0), missed / total if total else 0.0)

@@ -1,0 +1,40 @@
+"""evomerge list: the names that can be chosen."""
+
+from __future__ import annotations
+
+from evomerge.commands import asking
+from evomerge.errors import ConfigError, unknown
+
+
+def main(args: list[str]) -> int:
+    parser = asking.parser("list", "Names that can be chosen.", "evomerge list methods")
+    parser.add_argument(
+        "kind", metavar="KIND", help="methods, settings, or a config group such as optimizer, subset, objective"
+    )
+    return list_names(parser.parse_args(args).kind)
+
+
+def list_names(kind: str) -> int:
+    """Print what can be chosen, one line each."""
+    from evomerge import config
+
+    groups = sorted(p.name for p in config.CONF.iterdir() if p.is_dir())
+    group = next((g for g in (kind, kind.removesuffix("s"), kind.removesuffix("es")) if g in groups), None)
+    if kind in ("methods", "method"):
+        _list_methods()
+    elif kind == "settings":
+        print("\n".join(config.known_keys()))
+    elif group:
+        for name in config.choices(group):
+            first = (config.CONF / group / f"{name}.yaml").read_text().splitlines()[0]
+            print(f"{name:<16} {first.removeprefix('# ')}")
+    else:
+        raise ConfigError(unknown("kind", kind, ["methods", "settings", *groups]))
+    return 0
+
+
+def _list_methods() -> None:
+    from evomerge.methods import METHODS
+
+    for m in METHODS.values():
+        print(f"{m.name:<16} knobs: {', '.join(k.name for k in m.knobs):<50} {m.source}")

@@ -1,0 +1,206 @@
+"""What a search holds in memory, counted before anything is loaded, and where its parents can lie: plain arithmetic.
+
+Sizes are bytes unless a name says entries. The counts follow what is held at once:
+
+- *building*: float32 slices of all parents, or whole tensors for a method that looks at them first (`prepare`);
+- *scoring* (lm-eval 0.4.13, HFLM `_loglikelihood_tokens`): logits of every position in the model's dtype, their
+  log-softmax, and still the log-softmax of the batch before: three times batch * tokens * vocabulary.
+
+Building ends before scoring begins, so only the larger of the two is counted beside model and parents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from evomerge.models import layout
+
+Placement = Literal["device", "host", "disk"]
+
+#: Share of a memory that stays free: context and workspaces of the device's libraries, fragments of the allocator.
+SPARE = 0.05
+#: What the process itself holds on the host: python, torch, lm-eval, the tasks' documents.
+PROCESS = 2 * 10**9
+FLOAT32 = 4
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of an architecture its memory depends on, in entries; `largest_block` is the largest tensor of a block."""
+
+    parameters: int
+    largest: int
+    largest_block: int
+    layers: int
+    kv_heads: int
+    head_dim: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the evaluator is given at once: requests, and tokens of the longest one to score and to continue.
+
+    `generated` counts prompt and answer; 0 means that no task asks for such requests.
+    """
+
+    batch_size: int
+    scored: int
+    generated: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A search as far as memory goes. checkpoints: bytes of base and parents; adapters: bytes of their factors.
+
+    itemsize, live_itemsize: bytes of an entry at rest and in the live model. prepares: whether the method looks at
+    whole tensors first. slice_entries: evomerge.build.SLICE.
+    """
+
+    shape: Shape
+    checkpoints: tuple[int, ...]
+    n_parents: int
+    itemsize: int
+    live_itemsize: int
+    load: Load
+    slice_entries: int
+    prepares: bool = True
+    adapters: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Free bytes. `unified`: device and host share one memory (cpu, mps), and `device` is what is free of it."""
+
+    device: int
+    host: int
+    unified: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes of one search on one machine. placement None: it does not fit, wherever the parents lie."""
+
+    parents: int
+    live: int
+    evaluator: int
+    building: int  # with resident parents
+    copying: int  # whole tensors on the device, on top of `building`, where parents do not lie there
+    job: Job
+    machine: Machine
+
+    @property
+    def resident_peak(self) -> int:
+        """On the device, with all parents there."""
+        return self.parents + self.live + max(self.evaluator, self.building)
+
+    @property
+    def streamed_peak(self) -> int:
+        """On the device, with checkpoints' tensors brought there one by one; factors of adapters stay there."""
+        return sum(self.job.adapters) + self.live + max(self.evaluator, self.building + self.copying)
+
+    @property
+    def loading(self) -> int:
+        """On the host while transformers loads the live model, before it moves to the device."""
+        return PROCESS + (0 if self.machine.unified else self.live)
+
+    @property
+    def placement(self) -> Placement | None:
+        """Where the parents lie: device, host (copied over for every candidate), or disk (read for every candidate)."""
+        room, host = usable(self.machine.device), usable(self.machine.host)
+        if self.loading > host or self.streamed_peak > room:
+            return None
+        if self.resident_peak <= room:
+            return "device"
+        return "host" if not self.machine.unified and PROCESS + self.parents <= host else "disk"
+
+
+def usable(free: int) -> int:
+    return int(free * (1 - SPARE))
+
+
+def plan(job: Job, machine: Machine) -> Plan:
+    """The bytes of a search; Plan.placement is decided from them."""
+    shape = job.shape
+    deltas = len(job.adapters) * shape.largest_block * FLOAT32  # an adapter's B @ A is made whole
+    return Plan(
+        parents=sum(job.checkpoints) + sum(job.adapters),
+        live=shape.parameters * job.live_itemsize,
+        evaluator=evaluating(shape, job.load, job.live_itemsize),
+        building=deltas + building(shape, job.n_parents, job.slice_entries, prepares=job.prepares),
+        copying=shape.largest * len(job.checkpoints) * job.itemsize,
+        job=job,
+        machine=machine,
+    )
+
+
+def building(shape: Shape, n_parents: int, slice_entries: int, *, prepares: bool) -> int:
+    """Peak of build.write beside parents and model. The factors are measured: the largest of all methods, P = 2..6."""
+    part = min(slice_entries, shape.largest)
+    if not prepares:
+        return (2 * n_parents + 2) * part * FLOAT32
+    whole = max(2 * n_parents, n_parents + 4) * shape.largest_block
+    return max(whole, (3 * n_parents + 6) * part) * FLOAT32
+
+
+def evaluating(shape: Shape, load: Load, itemsize: int) -> int:
+    """Peak of a forward pass beside the model: cache, activations, logits. Sliding windows are counted as full."""
+    return max(_scoring(shape, load, itemsize), _generating(shape, load, itemsize))
+
+
+def _scoring(shape: Shape, load: Load, itemsize: int) -> int:
+    tokens = load.batch_size * load.scored
+    logits = tokens * shape.vocabulary * itemsize
+    cache = cache_of(shape, tokens, itemsize)
+    return logits + max(cache + _activations(shape, tokens, itemsize), cache + logits, 2 * logits)
+
+
+def _generating(shape: Shape, load: Load, itemsize: int) -> int:
+    """Logits of the last position alone, which transformers turns to float32 beside."""
+    tokens = load.batch_size * load.generated
+    last = load.batch_size * shape.vocabulary * (itemsize + 2 * FLOAT32)
+    return cache_of(shape, tokens, itemsize) + max(_activations(shape, tokens, itemsize), last)
+
+
+def cache_of(shape: Shape, tokens: int, itemsize: int) -> int:
+    """Keys and values of every layer; transformers keeps them in scoring, too."""
+    return 2 * shape.layers * tokens * shape.kv_heads * shape.head_dim * itemsize
+
+
+def _activations(shape: Shape, tokens: int, itemsize: int) -> int:
+    """Inside an MLP: gate, up and their product, beside four hidden states (measured on llama)."""
+    return tokens * (3 * shape.intermediate + 4 * shape.hidden) * itemsize
+
+
+# ---------------------------------------------------------------- from real things
+
+
+def shape_of(config: Any, shapes: Mapping[str, Sequence[int]]) -> Shape:
+    """From a transformers config and the live model's tensors (name -> shape, a tied one once)."""
+    text = config.get_text_config()
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    in_blocks = [size for name, size in sizes.items() if layout.place(name).stack is not None]
+    heads = text.num_attention_heads
+    return Shape(
+        parameters=sum(sizes.values()),
+        largest=max(sizes.values()),
+        largest_block=max(in_blocks, default=max(sizes.values())),
+        layers=text.num_hidden_layers,
+        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,
+        hidden=text.hidden_size,
+        intermediate=_intermediate(text),
+        vocabulary=text.vocab_size,
+    )
+
+
+def _intermediate(text: Any) -> int:
+    """Entries of the MLP's inner state per token, over all experts that a token visits."""
+    expert = getattr(text, "moe_intermediate_size", None)
+    width = expert or getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * text.hidden_size
+    return int(width * (getattr(text, "num_experts_per_tok", None) or 1))

@@ -1,0 +1,62 @@
+"""A plan of real parents and tasks: it counts their prompts, and fails with a sentence where it cannot."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from evomerge.errors import ConfigError, ParentError
+from evomerge.memory.plan import Machine
+from evomerge.memory.planning import plan_search
+from evomerge.models.family import open_family
+from evomerge.spaces.references import references
+from evomerge.tasks import harness
+from tests.task_folder import TASKS
+
+LARGE = Machine(10**12, 10**12)
+
+
+@pytest.fixture(scope="module")
+def tasks(task_folder):
+    return harness.load(list(TASKS), include_path=task_folder)
+
+
+def planned(pico, tasks, machine=LARGE, base="base", **settings):
+    family = open_family([str(pico["a"]), str(pico["b"])], str(pico[base]))
+    recipe = references(family.pool(), seed=0, dtype="float32")["average"]
+    return plan_search(family, tasks, recipe, machine, **{"dtype": "float32", "batch_size": 4, **settings})
+
+
+def test_the_load_is_what_the_tasks_ask(pico, tasks):
+    plan, asked = planned(pico, tasks)
+    assert set(asked) == set(TASKS)
+    assert plan.job.load.batch_size == 4
+    assert plan.job.load.scored == asked["sums"].scored and plan.job.load.generated == asked["letters"].generated
+    assert plan.placement == "device"
+
+
+def test_a_setting_of_the_backend_cuts_the_prompts(pico, tasks):
+    assert planned(pico, tasks, max_length=3)[0].job.load.scored == 3
+
+
+def test_a_device_is_asked_for_its_free_memory(pico, tasks):
+    machine = planned(pico, tasks, torch.device("cpu"))[0].machine
+    assert machine.unified and machine.device > 10**6
+
+
+def test_half_precision_halves_the_live_model_and_leaves_the_parents(pico, tasks):
+    full, half = (planned(pico, tasks, dtype=d)[0] for d in ("float32", "bfloat16"))
+    assert full.live == 2 * half.live and full.parents == half.parents
+
+
+def test_a_base_without_a_tokenizer_is_refused(pico, tasks, tmp_path):
+    bare = shutil.copytree(pico["base"], tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*"))
+    with pytest.raises(ParentError, match="has no tokenizer"):
+        planned({**pico, "base": bare}, tasks)
+
+
+def test_an_unknown_dtype_is_refused(pico, tasks):
+    with pytest.raises(ConfigError, match="Did you mean 'float16'"):
+        planned(pico, tasks, dtype="float1")

@@ -1,0 +1,91 @@
+"""The memory plan in words: the error has the numbers, the ways out lead out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from evomerge.build import SLICE
+from evomerge.doctor.profiles import plans, typical
+from evomerge.errors import ConfigError
+from evomerge.memory import words as memory
+from evomerge.memory.plan import Load, Machine, plan
+from evomerge.models.family import open_family
+from evomerge.spaces.references import references
+from evomerge.spaces.weights import WeightsSpace
+
+GB = 10**9
+SMALL_CARD, CARD = Machine(24 * GB, 64 * GB), Machine(80 * GB, 512 * GB)
+
+
+def with_setting(job, words):
+    """The job that a way out describes."""
+    if found := re.search(r"batch_size=(\d+)", words):
+        job = replace(job, load=replace(job.load, batch_size=int(found[1])))
+    if found := re.search(r"max_length=(\d+)", words):
+        job = replace(job, load=replace(job.load, scored=int(found[1])))
+    if "bfloat16" in words:
+        job = replace(job, live_itemsize=2)
+    if found := re.search(r"to (\d+) parents", words):
+        n = int(found[1])
+        job = replace(job, n_parents=n, checkpoints=job.checkpoints[: n + 1])
+    return job
+
+
+@pytest.mark.parametrize("job", [typical("7B"), replace(typical("7B"), live_itemsize=4)], ids=["bf16", "float32"])
+@pytest.mark.parametrize("card", [SMALL_CARD, CARD, Machine(40 * GB, 64 * GB)], ids=["24", "80", "40"])
+def test_every_way_out_is_one(job, card):
+    found = plan(job, card)
+    for words in memory.ways_out(found):
+        after = plan(with_setting(job, words), card)
+        assert memory.RANKS.index(after.placement) > memory.RANKS.index(found.placement), words
+
+
+def test_a_search_that_does_not_fit_is_refused_with_numbers_and_ways_out():
+    found = plan(typical("7B"), SMALL_CARD)
+    with pytest.raises(ConfigError) as refused:
+        memory.check(found)
+    words = str(refused.value)
+    assert "24.0 GB are free" in words and "15.2 GB for the live model" in words and "29.9 GB for scoring" in words
+    assert "Set backend.batch_size=8, or backend.max_length=256." in words
+
+
+def test_a_model_too_large_for_any_setting_is_told_so():
+    with pytest.raises(ConfigError, match=r"needs 168\.7 GB.*Use a larger device or a smaller model"):
+        memory.check(plan(typical("70B"), Machine(24 * GB, 512 * GB)))
+
+
+def test_a_host_too_small_to_load_the_model_is_named():
+    with pytest.raises(ConfigError, match=r"15\.2 GB of host memory while it is loaded, and 16\.0 GB are free"):
+        memory.check(plan(typical("7B"), Machine(80 * GB, 16 * GB)))
+
+
+def test_what_fits_passes():
+    for found in plans("80gb").values():
+        if found.placement:
+            memory.check(found)
+            assert memory.WHERE[found.placement] in memory.sentence(found)
+
+
+def test_float32_on_a_small_card_is_told_of_bfloat16():
+    job = replace(typical("7B"), live_itemsize=4, load=Load(1, 64))
+    assert "dtype=bfloat16" in memory.ways_out(plan(job, SMALL_CARD))
+
+
+def test_the_job_of_a_family_has_its_files_and_methods(pico):
+    family = open_family([str(pico["a"]), str(pico["b"])], str(pico["base"]))
+    pool = family.pool()
+    average = references(pool, seed=0, dtype="float32")["average"]
+    job = memory.job_of(family, recipe=average, dtype="bfloat16", load=Load(4, 10))
+    size = (pico["base"] / "model.safetensors").stat().st_size
+    assert job.checkpoints == (size,) * 3 and job.n_parents == 2 and job.slice_entries == SLICE
+    assert (job.itemsize, job.live_itemsize, job.prepares) == (4, 2, False)
+    ties = WeightsSpace(pool, method="ties", seed=0)
+    assert memory.job_of(family, recipe=ties.decode([0.5] * ties.size), dtype="float32", load=Load(4, 10)).prepares
+
+
+@pytest.mark.parametrize("size, words", [(15_231_000_000, "15.2 GB"), (310_000_000, "310 MB"), (6_070_000, "6.1 MB")])
+def test_bytes_in_words(size, words):
+    assert memory.gb(size) == words
