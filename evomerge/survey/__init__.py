@@ -1,0 +1,1 @@
+"""What can be known of parents before any merge: read once, counted, judged, and shown."""
