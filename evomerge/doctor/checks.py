@@ -1,0 +1,202 @@
+"""The checks of `evomerge doctor` in order, cheap to dear: each says what it found, and the next goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evomerge import launch
+from evomerge.config import plain
+from evomerge.doctor import parents, splits, timing
+from evomerge.doctor.findings import Findings, note, ok
+from evomerge.memory import words as memory
+from evomerge.memory.plan import Machine
+from evomerge.memory.plan import Plan as MemoryPlan
+from evomerge.memory.planning import plan_search
+from evomerge.memory.prompts import Asked
+from evomerge.models.blank import pick_device
+from evomerge.spaces.references import references
+from evomerge.types import Recipe
+
+
+@dataclass
+class Examination:
+    """What the checks found out: each may be missing where an earlier one failed."""
+
+    findings: Findings
+    prepared: launch.Prepared | None = None
+    family: Any = None
+    tasks: tuple[Any, ...] = ()
+    asked: Mapping[str, Asked] | None = None
+    memory: MemoryPlan | None = None
+    estimate: timing.Estimate | None = None
+
+
+def examine(
+    cfg: Any,
+    *,
+    machine: Machine | None = None,
+    quick: bool = False,
+    findings: Findings | None = None,
+    tell: timing.Tell = lambda what: None,
+) -> Examination:
+    """All checks. machine: the one to plan memory for, else this one; quick: leave out the measured run.
+
+    Findings are made as the checks go; `tell` is called with what is being done where that takes a while.
+    """
+    found = Examination(findings or Findings())
+    if not _download(cfg, found.findings):
+        return found
+    _prepare(cfg, found)
+    _device(cfg, found.findings)
+    if found.family is not None:
+        _parents(found)
+    if found.prepared is not None:
+        _space(found.prepared, found.findings)
+    if found.tasks:
+        _splits(found)
+    if found.family is not None and found.tasks:
+        _memory(cfg, machine, found)
+    if not quick and found.prepared is not None and found.findings.works and found.asked is not None:
+        _time(found, tell)
+    return found
+
+
+def _download(cfg: Any, findings: Findings) -> bool:
+    """Whether all parents are on this machine: nothing is downloaded here."""
+    names = [n for n in (plain(cfg.parents.base), *(plain(cfg.parents.models) or [])) if n]
+    missing = parents.absent(list(map(str, names)))
+    for name in missing:
+        findings.say(parents.download(name))
+    return not missing
+
+
+def _prepare(cfg: Any, found: Examination) -> None:
+    """Everything a search makes before it starts; if that fails, parents and tasks each by themselves."""
+    findings = found.findings
+    with findings.of("settings"):
+        found.prepared = launch.prepare(cfg, Path(str(cfg.run)))
+        found.family, found.tasks = found.prepared.plan.evaluator.family, found.prepared.plan.evaluator.tasks
+        findings.say(ok("settings", "a search can be made of them"))
+        return
+    with findings.of("parents"):
+        found.family = launch.open_parents(cfg)
+    with findings.of("tasks"):
+        found.tasks = launch.load_tasks(cfg)
+
+
+def _device(cfg: Any, findings: Findings) -> None:
+    with findings.of("device"):
+        device = pick_device(cfg.device)
+        free = memory.machine_of(device)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        host = "" if free.unified else f", {memory.gb(free.host)} on the host"
+        findings.say(
+            ok(
+                "device",
+                f"{name}, {memory.gb(free.device)} free{host}, {cfg.threads or torch.get_num_threads()} threads",
+            )
+        )
+        if device.type == "cpu" and torch.get_num_threads() > 1 and cfg.threads is None:
+            findings.say(note("threads", "part of a run's identity: set threads=N to resume it on another machine"))
+
+
+def _parents(found: Examination) -> None:
+    for finding in parents.identities(found.family):
+        found.findings.say(finding)
+    found.findings.say(parents.vocabularies(found.family))
+
+
+def _space(prepared: launch.Prepared, findings: Findings) -> None:
+    """Variables against the budget, and what the report of the run would remark."""
+    budget = prepared.plan.budget
+    limits = {"evaluations": budget.evaluations, "items": budget.items, "seconds": budget.seconds}
+    told = ", ".join(f"{value:g} {name}" for name, value in limits.items() if value is not None)
+    findings.say(ok("space", f"{prepared.plan.space.size} variables, a budget of {told}"))
+    for advice in prepared.advice:
+        findings.say(note("space", advice))
+    of_tasks = {told for task in prepared.plan.evaluator.tasks for told in task.notes}  # told with their items
+    for remark in prepared.notes:
+        if remark not in of_tasks:
+            findings.say(note("run", remark))
+
+
+# ---------------------------------------------------------------- items
+
+
+def _splits(found: Examination) -> None:
+    """What the items can show, then what the tasks say of their own splits."""
+    findings, metrics = found.findings, {t.name: t.metric for t in found.tasks}
+    items = found.prepared.plan.items if found.prepared else _all_splits(found.tasks)
+    for power in splits.powers(items, metrics):
+        weak = power.n < splits.FEW
+        if power.split == "test" or weak:
+            more = f"; more than {splits.FEW} would be better" if weak else ""
+            findings.say((note if weak else ok)("items", splits.sentence(power, metrics[power.task]) + more))
+    plain_tasks = {t: len(ids) for t, ids in items["test"].items() if metrics[t].kind != "pairs"}
+    if len(plain_tasks) > 1:
+        findings.say(ok("items", splits.mean_sentence(plain_tasks, "test")))
+    for task in found.tasks:
+        for told in task.notes:
+            findings.say(note("items", told))
+
+
+def _all_splits(tasks: tuple[Any, ...]) -> dict[str, dict[str, tuple[str, ...]]]:
+    return {split: {t.name: t.items[split] for t in tasks} for split in ("search", "selection", "test")}
+
+
+# ---------------------------------------------------------------- memory and time
+
+
+def _memory(cfg: Any, machine: Machine | None, found: Examination) -> None:
+    findings = found.findings
+    with findings.of("memory"):
+        found.memory = memory_plan(cfg, found, machine)
+        memory.check(found.memory)
+        best = found.memory.placement == "device"
+        ways = [] if best else memory.ways_out(found.memory)
+        remedy = f". Better with {', or '.join(ways)}" if ways else ""
+        findings.say((ok if best else note)("memory", memory.sentence(found.memory) + remedy))
+    if found.memory is not None:
+        findings.say(parents.disk(Path(str(cfg.run)), found.memory.live))
+
+
+def memory_plan(cfg: Any, found: Examination, machine: Machine | None) -> MemoryPlan:
+    """The plan of this search, its prompts measured. Raises EvomergeError if there is no tokenizer or device."""
+    dtype = found.family.pool().dtype if cfg.dtype == "auto" else cfg.dtype
+    planned, found.asked = plan_search(
+        found.family,
+        found.tasks,
+        _sample(found, dtype),
+        machine or pick_device(cfg.device),
+        dtype=dtype,
+        batch_size=cfg.backend.batch_size,
+        max_length=cfg.backend.get("max_length"),
+    )
+    return planned
+
+
+def _sample(found: Examination, dtype: str) -> Recipe:
+    """Any candidate: it names the methods in use. Where no space could be made, the plain average."""
+    if found.prepared is not None:
+        space = found.prepared.plan.space
+        return space.decode([0.5] * space.size)  # type: ignore[arg-type]
+    return references(found.family.pool(), seed=0, dtype=dtype)["average"]
+
+
+def _time(found: Examination, tell: timing.Tell) -> None:
+    assert found.prepared is not None and found.asked is not None
+    with found.findings.of("time"):
+        found.estimate = timing.measure(found.prepared.plan, found.asked, tell)
+        e = found.estimate
+        found.findings.say(
+            ok(
+                "time",
+                f"about {timing.human(e.total)} for the whole run on one worker: {timing.human(e.candidate)} a "
+                f"candidate, {timing.human(e.merge)} of them for the merge",
+            )
+        )

@@ -1,0 +1,163 @@
+"""The self-test passes on a machine that works, and finds what is broken on purpose."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from evomerge import build, config, launch
+from evomerge.doctor import live_steps, steps
+from evomerge.doctor.checks import Examination, memory_plan
+from evomerge.doctor.findings import Findings
+from evomerge.doctor.selftest import attempt, selftest
+from evomerge.methods import METHODS
+from evomerge.methods.masks import Region
+
+CPU = torch.device("cpu")
+EARLY = ["device", "masks", "slices", "methods", "settings"]
+ALL = [*EARLY, "parent_alone", "memory", "write_back", "batch_noise", "speed"]
+
+
+@pytest.fixture
+def cfg(command, tmp_path):
+    return config.settings([*command[1:], "space.method=ties", f"run={tmp_path / 'run'}"])
+
+
+@pytest.fixture
+def small_copies(monkeypatch):
+    monkeypatch.setitem(steps.COPIED, "cpu", 2**20)
+
+
+def steps_of(found):
+    return {s["step"]: s for s in found["steps"]}
+
+
+def test_this_machine_passes_every_step(cfg, small_copies):
+    heard = []
+    found = json.loads(json.dumps(selftest(cfg, heard.append), allow_nan=False))
+    assert [s["step"] for s in found["steps"]] == ALL
+    assert found["passed"] and all(s["passed"] for s in found["steps"])
+    assert [line for line in heard if "FAILED" in line] == []
+    by_name = steps_of(found)
+    assert by_name["write_back"]["figures"]["away"] == "parent:a"
+    assert by_name["speed"]["figures"]["tokens_per_second"] > 0
+    assert by_name["device"]["figures"]["bytes_per_second"] > 1e6
+
+
+def test_settings_that_make_no_search_fail_one_step_and_leave_the_figures_of_the_others(cfg, small_copies):
+    cfg.space.method = "tiez"
+    found = selftest(cfg)
+    assert [s["step"] for s in found["steps"]] == EARLY and not found["passed"]
+    assert "tiez" in steps_of(found)["settings"]["error"]
+
+
+def test_a_step_that_fails_does_not_end_the_test(cfg, small_copies, monkeypatch):
+    monkeypatch.setattr(live_steps, "memory", lambda plan, planned: 1 / 0)
+    found = selftest(cfg)
+    assert [s["step"] for s in found["steps"] if s["error"] and "ZeroDivisionError" in s["error"]] == ["memory"]
+    assert len(found["steps"]) == len(ALL) and not found["passed"]
+
+
+def test_a_method_whose_slices_are_not_those_of_the_whole_is_found(monkeypatch):
+    honest = METHODS["linear"]
+
+    def sloppy(values, **knobs):
+        return honest.fn(values, **knobs) + values.shape[1] * 1e-6
+
+    monkeypatch.setitem(METHODS, "linear", replace(honest, fn=sloppy))
+    found = attempt("slices", lambda: steps.slices(CPU))
+    assert not found["passed"] and "linear" in found["error"]
+    assert found["figures"]["unequal"]["linear"] > 0 and found["figures"]["unequal"]["ties"] == 0
+
+
+def test_masks_that_are_drawn_anew_are_found(monkeypatch):
+    monkeypatch.setattr(Region, "uniforms", lambda self: torch.rand(len(self.keys), *self.shape))
+    assert not attempt("masks", lambda: steps.masks(CPU))["passed"]
+
+
+def test_a_method_that_differs_between_devices_is_found(monkeypatch):
+    honest, calls = METHODS["slerp"], []
+
+    def elsewhere(values, **knobs):
+        calls.append(1)
+        return honest.fn(values, **knobs) + (1e-4 if len(calls) > 1 else 0)
+
+    monkeypatch.setitem(METHODS, "slerp", replace(honest, fn=elsewhere))
+    found = attempt("methods", lambda: steps.methods(CPU))
+    assert not found["passed"] and "slerp" in found["error"] and "ties" not in found["error"]
+
+
+# ---------------------------------------------------------------- on a live model
+
+
+@pytest.fixture
+def opened(cfg):
+    """A plan with its live model, its memory plan, and what its first parent is by itself."""
+    prepared = launch.prepare(cfg, Path(cfg.run))
+    evaluator = prepared.plan.evaluator
+    planned = memory_plan(cfg, Examination(Findings(), prepared, evaluator.family, evaluator.tasks), None)
+    evaluator.open()
+    alone: dict[str, live_steps.Alone] = {}
+    live_steps.parent_alone(prepared.plan, alone)
+    return prepared.plan, planned, alone
+
+
+def test_weights_that_are_not_written_exactly_are_found(opened, monkeypatch):
+    plan, _, alone = opened
+    written = build.write_tensor
+
+    def nearly(recipe, planned, family, name, target):
+        written(recipe, planned, family, name, target)
+        if name.endswith("mlp.up_proj.weight"):
+            target.view(-1)[0] += 1e-3
+
+    monkeypatch.setattr(build, "write_tensor", nearly)
+    found = attempt("write_back", lambda: live_steps.write_back(plan, alone))
+    assert not found["passed"] and found["figures"]["tensors_unequal"] == 2  # blocks
+    assert found["figures"]["answers_unequal"] > 0 and found["figures"]["tensors_not_restored"] == 0
+
+
+def test_weights_that_do_not_come_back_are_found(opened, monkeypatch):
+    plan, _, alone = opened
+    written, calls = build.write_tensor, []
+
+    def drifting(recipe, planned, family, name, target):
+        written(recipe, planned, family, name, target)
+        calls.append(name)
+        target.add_(len(calls) * 1e-6)
+
+    monkeypatch.setattr(build, "write_tensor", drifting)
+    found = attempt("write_back", lambda: live_steps.write_back(plan, alone))
+    assert not found["passed"] and found["figures"]["tensors_not_restored"] > 0
+
+
+def test_answers_that_depend_on_the_batch_are_found(opened, monkeypatch):
+    plan, _, _ = opened
+    backend = plan.evaluator.backend
+    honest = backend.answer
+
+    def shifted(requests):
+        return [(a[0] + 0.01 * backend.batch_size, a[1]) if isinstance(a, tuple) else a for a in honest(requests)]
+
+    monkeypatch.setattr(backend, "answer", shifted)
+    found = attempt("batch_noise", lambda: live_steps.batch_noise(plan))
+    assert not found["passed"] and found["figures"]["largest_shift"] == pytest.approx(0.31, abs=0.01)
+    assert backend.batch_size == 32, "the setting is put back"
+
+
+def test_a_peak_above_the_plan_is_found(opened, monkeypatch):
+    plan, planned, _ = opened
+    monkeypatch.setattr(live_steps, "ALLOWANCE", -(10**12))
+    found = attempt("memory", lambda: live_steps.memory(plan, planned))
+    assert not found["passed"] and found["figures"]["planned_bytes"] == planned.resident_peak
+
+
+def test_what_a_process_grows_by_is_seen():
+    with live_steps.peak(CPU) as reached:
+        block = torch.ones(50_000_000)
+        del block
+    assert 190_000_000 < reached() < 400_000_000
