@@ -11,23 +11,23 @@ from evomerge.reports.wording import headline
 
 def markdown(report: Report) -> str:
     """The text of report.md."""
-    parts = [f"# {_safe(report.verdict)}", *map(_safe, headline(report)), *map(_section, grids(report))]
+    parts = [f"# {safe(report.verdict)}", *map(safe, headline(report)), *map(section, grids(report))]
     if report.warnings:
-        parts.append("## Warnings\n\n" + "\n".join(f"- {_safe(w)}" for w in report.warnings))
-    return "\n\n".join([*parts, _safe(report.follow_on)]) + "\n"
+        parts.append("## Warnings\n\n" + "\n".join(f"- {safe(w)}" for w in report.warnings))
+    return "\n\n".join([*parts, safe(report.follow_on)]) + "\n"
 
 
-def _section(grid: Grid) -> str:
+def section(grid: Grid) -> str:
     rule = ["---" if i < grid.names else "---:" for i in range(len(grid.columns))]
     lines = [_row(grid.columns), f"| {' | '.join(rule)} |", *map(_row, grid.rows)]
-    note = f"\n\n{_safe(grid.note)}" if grid.note else ""
-    return f"## {_safe(grid.title)}\n\n" + "\n".join(lines) + note
+    note = f"\n\n{safe(grid.note)}" if grid.note else ""
+    return f"## {safe(grid.title)}\n\n" + "\n".join(lines) + note
 
 
 def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(map(_safe, cells))} |"
+    return f"| {' | '.join(map(safe, cells))} |"
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Text with the characters that Markdown would read as its own."""
     return "".join(f"\\{c}" if c in "|*_`<" else c for c in text)

@@ -53,12 +53,12 @@ def read(folder: Path) -> Report:
 
 def as_json(report: Report) -> dict[str, Any]:
     """The report as plain JSON data; numbers that JSON has no word for are null."""
-    return _plain(asdict(report))
+    return plain(asdict(report))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

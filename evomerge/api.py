@@ -1,0 +1,186 @@
+"""The commands as Python functions: they return nouns, print nothing unless asked, and raise EvomergeError.
+
+Settings are "KEY=VALUE" strings as on the command line, or mappings: {"space.method": "ties", "seed": 2}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from evomerge import config, launch
+from evomerge.errors import ConfigError
+from evomerge.journal import Watch, rows, unwatched
+from evomerge.overrides import Settings, assign, key_of, overrides
+from evomerge.reports import read
+from evomerge.reports.nouns import Report
+from evomerge.types import Recipe
+
+if TYPE_CHECKING:
+    from evomerge.models.family import Family
+
+Folder: TypeAlias = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, finished or not; every question is answered from its journal as it is now."""
+
+    folder: Path
+
+    @property
+    def winner(self) -> str | None:
+        """Id of the finalist that selection chose ("search:17", "average", ...); None before the first selection."""
+        stops = [row for row in rows(self.folder) if row["row"] == "stop" and row["phase"] == "selection"]
+        return str(stops[-1]["winner"]) if stops else None
+
+    def recipe(self, pick: str = "winner") -> Recipe:
+        """A finalist's recipe. Raises JournalError if there is none yet, or none of this id."""
+        from evomerge.export import finalist
+
+        return finalist(self.folder, pick)[0]
+
+    def report(self) -> Report:
+        """What the run found: verdict, standings, paired differences, costs, warnings."""
+        return read.read(self.folder)
+
+    def export(self, to: Folder, *, pick: str = "winner", device: str | None = None) -> Path:
+        """Write a finalist as a model that transformers loads; `device` None: the kind the run was searched on."""
+        return _export(self.folder, Path(to), pick, device)
+
+
+# ---------------------------------------------------------------- searching
+
+
+def search(
+    *settings: Settings,
+    run: Folder | None = None,
+    config_dirs: Sequence[Folder] = (),
+    force: bool = False,
+    progress: bool = False,
+    watch: Watch | None = None,
+) -> Run:
+    """Search a merge; in a folder that holds this run it goes on, and a larger budget extends it.
+
+    run: the folder (default: a new one below outputs/). force: start a new lineage in a folder of another run.
+    progress: bars on stderr. watch(step, **facts): told every step. Ctrl-C leaves everything paid for on file.
+    """
+    words = [*_words(settings), *([assign("run", run)] if run is not None else [])]
+    dirs = [str(d) for d in config_dirs]
+    cfg = config.settings(words, dirs)
+    folder = Path(str(cfg.run))
+    prepared = launch.prepare(cfg, folder, force=force)
+    launch.place_parents(prepared, cfg)
+    with _shown(progress, watch) as told:
+        command = {"overrides": words, "config_dirs": dirs, "cwd": str(Path.cwd())}
+        launch.run(prepared, folder, command, watch=told)
+    return Run(folder)
+
+
+def resume(run: Folder, *settings: Settings, progress: bool = False, watch: Watch | None = None) -> Run:
+    """The search that was started in this folder, again, with further settings after its own.
+
+    Its relative paths count from where it was started: the working directory is changed meanwhile.
+    """
+    folder = Path(run).resolve()
+    started, config_dirs, cwd = launch.command_of(folder)
+    kept = [word for word in started if key_of(word) != "run"]
+    with chdir(cwd):
+        return search(*kept, *settings, run=folder, config_dirs=config_dirs, progress=progress, watch=watch)
+
+
+def open_run(folder: Folder) -> Run:
+    """A run on disk. Raises JournalError if the folder holds none."""
+    rows(Path(folder))
+    return Run(Path(folder))
+
+
+def report(folder: Folder) -> Report:
+    """What the run in this folder found."""
+    return read.read(Path(folder))
+
+
+@contextmanager
+def _shown(progress: bool, watch: Watch | None) -> Iterator[Watch]:
+    if not progress:
+        yield watch or unwatched
+        return
+    from rich.console import Console
+
+    from evomerge.progress import Display
+
+    with Display(Console(stderr=True)) as display:
+
+        def both(step: str, /, **facts: Any) -> None:
+            display(step, **facts)
+            (watch or unwatched)(step, **facts)
+
+        yield both
+
+
+def _words(settings: Sequence[Settings]) -> list[str]:
+    words = overrides(settings)
+    for word in words:
+        if "=" not in word:
+            raise ConfigError(f"setting '{word}' has no value; wanted KEY=VALUE, as budget.evaluations=50.")
+    return words
+
+
+# ---------------------------------------------------------------- models
+
+
+def merge(recipe: Folder | Recipe, to: Folder, *, family: Family | None = None, device: str = "auto") -> Path:
+    """Build a recipe into a model folder, without a search.
+
+    recipe: a file (its parents are found where it says), or a Recipe with the `family` of its parents.
+    """
+    from evomerge import export as step
+    from evomerge.models.blank import pick_device
+
+    if isinstance(recipe, Recipe):
+        if family is None:
+            raise ConfigError("a Recipe names its parents by content; give the models too: merge(..., family=...).")
+        title = f"recipe {recipe.digest}"
+        step.check_parents(recipe, family)
+    else:
+        title = Path(recipe).stem
+        recipe, family = step.read_recipe(Path(recipe))
+    step.export(recipe, family, Path(to), pick_device(device), step.model_card(title, recipe, family, "", {}))
+    return Path(to)
+
+
+def score(
+    model: Folder, *settings: Settings, split: str = "test", config_dirs: Sequence[Folder] = ()
+) -> dict[str, dict[str, Any]]:
+    """Scores of a model folder, hub id or recipe file on all items of a split.
+
+    Returns, by task: {"metric": name, "score": float, "stderr": float, "items": int}.
+    """
+    cfg = config.settings(_words(settings), [str(d) for d in config_dirs])
+    return launch.score(cfg, str(model), split)
+
+
+def _export(folder: Path, to: Path, pick: str, device: str | None) -> Path:
+    from evomerge import export as step
+    from evomerge.models.blank import pick_device
+    from evomerge.reports import markdown
+
+    recipe, ident = step.finalist(folder, pick)
+    family = _family_of(folder)
+    step.check_parents(recipe, family)
+    facts = {"run": folder.name, "finalist": ident}
+    text = markdown.markdown(read.read(folder))
+    card = step.model_card(f"{folder.name}: {ident}", recipe, family, text, facts)
+    step.export(recipe, family, to, pick_device(device or step.device_of(folder)), card)
+    return to
+
+
+def _family_of(folder: Path) -> Family:
+    words, config_dirs, cwd = launch.command_of(folder)
+    with chdir(cwd):
+        family: Family = launch.open_parents(config.settings(words, config_dirs))
+        return family
