@@ -18,19 +18,6 @@ from evomerge.journal import rows
 from evomerge.reports import read
 from evomerge.types import Blend
 
-README_LINES = """\
-import evomerge
-
-run = evomerge.search("space.method=ties", {"budget.evaluations": 20}, run="outputs/api")
-print(run.winner, run.report().verdict)
-
-run = evomerge.resume("outputs/api", "budget.evaluations=40")   # nothing that was paid for is paid again
-run.export("outputs/api-model")                                 # safetensors, tokenizer, card, recipe.yaml
-evomerge.merge("outputs/api-model/recipe.yaml", to="outputs/api-again")
-for task, found in evomerge.score("outputs/api-again").items():
-    print(task, found["score"], found["stderr"])
-"""
-
 SCRIPT = """\
 import evomerge
 from pathlib import Path
@@ -107,25 +94,6 @@ def test_a_users_script_is_type_checked_strictly(tmp_path):
         n for n, text in enumerate(SCRIPT.splitlines(), 1) if re.match("wrong|evomerge.search.run=3|.*serach", text)
     ]
     assert sorted({int(n) for n in errors}) == wrong, found.stdout
-
-
-@pytest.mark.slow
-def test_the_lines_of_the_readme_run_as_they_stand(tmp_path, monkeypatch, capsys, settings):
-    monkeypatch.chdir(tmp_path)
-    tasks = [word for word in settings if word.startswith("task.")]
-    stand_ins = {
-        ": 20}": ": 2}",
-        "=40": "=3",
-        "search(": f"search(*{settings!r}, ",
-        'score("outputs/api-again"': f'score("outputs/api-again", *{tasks!r}',
-    }
-    quick = README_LINES
-    for old, new in stand_ins.items():
-        assert old in quick
-        quick = quick.replace(old, new)
-    exec(compile(quick, "README.md", "exec"), {})
-    printed = capsys.readouterr().out
-    assert len(printed.splitlines()) == 3 and "test item" in printed
 
 
 # ---------------------------------------------------------------- runs
