@@ -6,7 +6,7 @@ Settings are "KEY=VALUE" strings as on the command line, or mappings: {"space.me
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, contextmanager
+from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from evomerge import config, launch
 from evomerge.errors import ConfigError
 from evomerge.journal import Watch, rows, unwatched
-from evomerge.overrides import Settings, assign, key_of, overrides
+from evomerge.overrides import Settings, assign, overrides
 from evomerge.reports import read
 from evomerge.reports.nouns import Report
 from evomerge.types import Recipe
 
 if TYPE_CHECKING:
+    import torch
+
+    from evomerge.adapter import Summary
     from evomerge.models.family import Family
 
 Folder: TypeAlias = str | PathLike[str]
@@ -52,6 +55,14 @@ class Run:
         """Write a finalist as a model that transformers loads; `device` None: the kind the run was searched on."""
         return _export(self.folder, Path(to), pick, device)
 
+    def export_adapter(
+        self, to: Folder, *, pick: str = "winner", device: str | None = None, rank: int | None = None
+    ) -> Summary:
+        """Write a finalist of a search over adapters as an adapter; `rank` None: the parents' ranks added up."""
+        from evomerge.adapter import export_adapter
+
+        return export_adapter(self.recipe(pick), _family_of(self.folder), Path(to), _device(self.folder, device), rank)
+
 
 # ---------------------------------------------------------------- searching
 
@@ -73,8 +84,9 @@ def search(
     dirs = [str(d) for d in config_dirs]
     cfg = config.settings(words, dirs)
     folder = Path(str(cfg.run))
-    prepared = launch.prepare(cfg, folder, force=force)
-    launch.place_parents(prepared, cfg)
+    with _checking(progress):
+        prepared = launch.prepare(cfg, folder, force=force)
+        launch.place_parents(prepared, cfg)
     with _shown(progress, watch) as told:
         command = {"overrides": words, "config_dirs": dirs, "cwd": str(Path.cwd())}
         launch.run(prepared, folder, command, watch=told)
@@ -88,9 +100,8 @@ def resume(run: Folder, *settings: Settings, progress: bool = False, watch: Watc
     """
     folder = Path(run).resolve()
     started, config_dirs, cwd = launch.command_of(folder)
-    kept = [word for word in started if key_of(word) != "run"]
     with chdir(cwd):
-        return search(*kept, *settings, run=folder, config_dirs=config_dirs, progress=progress, watch=watch)
+        return search(*started, *settings, run=folder, config_dirs=config_dirs, progress=progress, watch=watch)
 
 
 def open_run(folder: Folder) -> Run:
@@ -102,6 +113,14 @@ def open_run(folder: Folder) -> Run:
 def report(folder: Folder) -> Report:
     """What the run in this folder found."""
     return read.read(Path(folder))
+
+
+def _checking(progress: bool) -> AbstractContextManager[Any]:
+    if not progress:
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status("checking settings, parents and tasks")
 
 
 @contextmanager
@@ -166,7 +185,6 @@ def score(
 
 def _export(folder: Path, to: Path, pick: str, device: str | None) -> Path:
     from evomerge import export as step
-    from evomerge.models.blank import pick_device
     from evomerge.reports import markdown
 
     recipe, ident = step.finalist(folder, pick)
@@ -175,8 +193,15 @@ def _export(folder: Path, to: Path, pick: str, device: str | None) -> Path:
     facts = {"run": folder.name, "finalist": ident}
     text = markdown.markdown(read.read(folder))
     card = step.model_card(f"{folder.name}: {ident}", recipe, family, text, facts)
-    step.export(recipe, family, to, pick_device(device or step.device_of(folder)), card)
+    step.export(recipe, family, to, _device(folder, device), card)
     return to
+
+
+def _device(folder: Path, name: str | None) -> torch.device:
+    from evomerge.export import device_of
+    from evomerge.models.blank import pick_device
+
+    return pick_device(name or device_of(folder))
 
 
 def _family_of(folder: Path) -> Family:

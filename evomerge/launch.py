@@ -18,6 +18,7 @@ from evomerge.errors import ConfigError, JournalError, MergeError, TaskError
 from evomerge.journal import Journal, Watch, unwatched
 from evomerge.lineage import retire, warm_start
 from evomerge.lines import write_whole
+from evomerge.overrides import key_of
 from evomerge.phases import search
 from evomerge.plan import Plan
 from evomerge.types import Estimate, Recipe, Work
@@ -52,7 +53,7 @@ def run(prepared: Prepared, folder: Path, command: Mapping[str, Any], watch: Wat
 
 
 def command_of(folder: Path) -> tuple[list[str], list[str], str]:
-    """The overrides and config folders a run was started with, and the folder its relative paths start from."""
+    """What a run was started with: overrides (without run=), config folders, where its relative paths start."""
     path = folder / "command.json"
     if not path.is_file():
         raise JournalError(
@@ -61,7 +62,8 @@ def command_of(folder: Path) -> tuple[list[str], list[str], str]:
     try:
         found = json.loads(path.read_text())
         cwd = found["cwd"] if Path(found["cwd"]).is_dir() else "."
-        return list(found["overrides"]), list(found["config_dirs"]), cwd
+        words = [word for word in found["overrides"] if key_of(word) != "run"]
+        return words, list(found["config_dirs"]), cwd
     except (ValueError, KeyError, TypeError) as e:
         raise JournalError(f"{path} is damaged ({e}). Repeat the command that started the run instead.") from e
 

@@ -1,10 +1,9 @@
-"""evomerge export: a finalist of a run as a model."""
+"""evomerge export: a finalist of a run as a model, or as an adapter."""
 
 from __future__ import annotations
 
-from contextlib import chdir
+import argparse
 from pathlib import Path
-from typing import Any
 
 from evomerge.commands import asking
 
@@ -19,47 +18,20 @@ def main(args: list[str]) -> int:
     parser.add_argument("--rank", type=int, help="of the adapter; default: the parents' ranks added up")
     options = parser.parse_args(args)
     asking.check_rank(options)
+    return export(options)
+
+
+def export(options: argparse.Namespace) -> int:
+    from evomerge.api import Run
+    from evomerge.export import finalist
+
+    run = Run(Path(options.run))
+    _, ident = finalist(run.folder, options.pick)
+    asking.hush()
     if options.adapter:
-        return export_adapter(Path(options.run), Path(options.to), options.pick, options.device, options.rank)
-    return export(Path(options.run), Path(options.to), options.pick, options.device)
-
-
-def export_adapter(folder: Path, to: Path, pick: str, device: str | None, rank: int | None) -> int:
-    from evomerge import export as step
-    from evomerge.adapter import export_adapter as write
-    from evomerge.models.blank import pick_device
-
-    recipe, ident = step.finalist(folder, pick)
-    asking.hush()
-    summary = write(recipe, _family_of_run(folder), to, pick_device(device or step.device_of(folder)), rank)
-    print(f"{ident} of {folder} written to {to} as an adapter: {summary}")
+        summary = run.export_adapter(options.to, pick=ident, device=options.device, rank=options.rank)
+        print(f"{ident} of {run.folder} written to {options.to} as an adapter: {summary}")
+        return 0
+    run.export(options.to, pick=ident, device=options.device)
+    print(f"{ident} of {run.folder} written to {options.to}")
     return 0
-
-
-def export(folder: Path, to: Path, pick: str, device: str | None) -> int:
-    from evomerge import export as step
-    from evomerge.models.blank import pick_device
-    from evomerge.reports import markdown, read
-
-    recipe, ident = step.finalist(folder, pick)
-    asking.hush()
-    family = _family_of_run(folder)
-    step.check_parents(recipe, family)
-    card = step.model_card(
-        f"{folder.name}: {ident}",
-        recipe,
-        family,
-        markdown.markdown(read.read(folder)),
-        {"run": folder.name, "finalist": ident},
-    )
-    step.export(recipe, family, to, pick_device(device or step.device_of(folder)), card)
-    print(f"{ident} of {folder} written to {to}")
-    return 0
-
-
-def _family_of_run(folder: Path) -> Any:
-    from evomerge import config, launch
-
-    overrides, config_dirs, cwd = launch.command_of(folder)
-    with chdir(cwd):
-        return launch.open_parents(config.settings(overrides, config_dirs))

@@ -34,11 +34,9 @@ def merge_adapter(path: Path, to: Path, device: str, rank: int | None) -> int:
 
 
 def merge(path: Path, to: Path, device: str) -> int:
-    from evomerge import export as step
-    from evomerge.models.blank import pick_device
+    from evomerge import api
 
     asking.hush()
-    recipe, family = step.read_recipe(path)
-    step.export(recipe, family, to, pick_device(device), step.model_card(path.stem, recipe, family, "", {}))
+    api.merge(path, to, device=device)
     print(f"{path} built into {to}")
     return 0

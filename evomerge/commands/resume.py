@@ -24,10 +24,9 @@ def main(args: list[str]) -> int:
 def resume(folder: Path, overrides: Sequence[str] = ()) -> int:
     """The command that started the run, again, with further overrides after it."""
     from evomerge.launch import command_of
-    from evomerge.overrides import assign, key_of
+    from evomerge.overrides import assign
 
     started, config_dirs, cwd = command_of(folder)
-    kept = [word for word in started if key_of(word) != "run"]
     run = assign("run", str(folder.resolve()))
     with chdir(cwd):
-        return search([*kept, *overrides, run], config_dirs)
+        return search([*started, *overrides, run], config_dirs)

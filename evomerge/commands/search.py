@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from evomerge.commands import asking
 from evomerge.commands.report import show_report
@@ -100,25 +99,16 @@ def search(
         return 0
     asking.hush()
     folder = Path(str(cfg.run))
-    command = {"overrides": [*overrides], "config_dirs": [*config_dirs], "cwd": str(Path.cwd())}
-    return _run(cfg, folder, command, force)
+    return _run(overrides, config_dirs, folder, force)
 
 
-def _run(cfg: Any, folder: Path, command: dict[str, Any], force: bool) -> int:
-    from rich.console import Console
+def _run(overrides: Sequence[str], config_dirs: Sequence[str], folder: Path, force: bool) -> int:
+    from evomerge import api
 
-    from evomerge import launch
-    from evomerge.progress import Display
-
-    console = Console(stderr=True)
-    with console.status("checking settings, parents and tasks"):
-        prepared = launch.prepare(cfg, folder, force=force)
-        launch.place_parents(prepared, cfg)
     try:
-        with Display(console) as display:
-            launch.run(prepared, folder, command, watch=display)
+        api.search(*overrides, run=folder, config_dirs=config_dirs, force=force, progress=True)
     except KeyboardInterrupt:
         line = f"evomerge resume {shlex.quote(str(folder))}"
-        console.print(f"stopped; what was paid for is on file. Resume with: {line}", soft_wrap=True, markup=False)
+        print(f"stopped; what was paid for is on file. Resume with: {line}", file=sys.stderr)
         return 130
     return show_report(folder)
