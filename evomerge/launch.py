@@ -251,7 +251,7 @@ def score(cfg: DictConfig, model: str, split: str) -> dict[str, dict[str, Any]]:
     if Path(model).suffix in (".yaml", ".yml"):
         recipe, family = read_recipe(Path(model))
     else:
-        family = open_family([model])
+        family = open_family([model], _base_of(cfg, model))
         dtype = family.pool().dtype if cfg.dtype == "auto" else cfg.dtype
         recipe = references(family.pool(), seed=cfg.seed, dtype=dtype)["average"]
     tasks = load_tasks(cfg)
@@ -268,3 +268,12 @@ def score(cfg: DictConfig, model: str, split: str) -> dict[str, dict[str, Any]]:
         t.name: {"metric": t.metric.name, "score": t.report(s), "stderr": e.stderr, "items": e.n_items}
         for t, s, e in means
     }
+
+
+def _base_of(cfg: DictConfig, model: str) -> str | None:
+    """An adapter is scored over parents.base, if one is set; a checkpoint by itself."""
+    from evomerge.models.lora import is_adapter
+    from evomerge.models.parent import locate
+
+    folder, _ = locate(model)
+    return None if is_pico(cfg) or not is_adapter(folder) else plain(cfg.parents.base)

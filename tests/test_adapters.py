@@ -118,6 +118,18 @@ def test_a_search_over_adapters_exports_a_model_and_an_adapter_that_are_the_same
         torch.testing.assert_close(model[name], merged[name], rtol=1e-5, atol=1e-6)
 
 
+def test_an_adapter_is_scored_over_its_base(run, adapters, pico, command, tmp_path, capsys):
+    assert main(["export", str(run), "--to", str(tmp_path / "model"), "--pick", "parent:one"]) == 0
+    tasks, found = [word for word in command if word.startswith("task.")], []
+    for model in (["score", str(adapters[0]), f"parents.base={pico['base']}"], ["score", str(tmp_path / "model")]):
+        capsys.readouterr()
+        assert main([*model, *tasks, "--json", "device=cpu"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
+    assert main(["score", str(adapters[0]), *tasks]) == 2
+    assert "Set parents.base" in capsys.readouterr().err
+
+
 def test_the_exported_recipe_finds_its_adapters_again(run, tmp_path):
     assert main(["export", str(run), "--to", str(tmp_path / "one")]) == 0
     assert main(["merge", str(tmp_path / "one" / "recipe.yaml"), "--to", str(tmp_path / "two")]) == 0

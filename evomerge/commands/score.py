@@ -14,7 +14,7 @@ def main(args: list[str]) -> int:
         "Score a model or a recipe on all items of a split.",
         "evomerge score merged 'task.names=[t]' task.include_path=DIR",
     )
-    parser.add_argument("model", metavar="MODEL|RECIPE.yaml")
+    parser.add_argument("model", metavar="MODEL|RECIPE.yaml", help="an adapter, too, with parents.base=BASE")
     parser.add_argument("--split", default="test", choices=("search", "selection", "test"))
     parser.add_argument("--json", action="store_true")
     options, overrides = parser.parse_known_args(args)
