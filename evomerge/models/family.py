@@ -15,6 +15,7 @@ from evomerge.models import layout
 from evomerge.models.lora import Adapter, is_adapter, open_adapter
 from evomerge.models.parent import Parent, locate, open_parent
 from evomerge.models.reconcile import reconcile
+from evomerge.models.spelling import respelt
 from evomerge.models.vocabulary import is_vocabulary_tensor, named_by_token
 from evomerge.types import Pool
 
@@ -31,6 +32,8 @@ class Family:
     _factors: dict[tuple[str, str, str], tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
+        model = self.model
+        self.parents = tuple(respelt(p, model) if isinstance(p, Parent) else p for p in self.parents)
         for parent in self.checkpoints:
             check_pair(self.model, parent)
         self._by_digest: dict[str, Parent | Adapter] = {p.digest: p for p in self.all}

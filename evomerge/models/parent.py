@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,10 @@ WEIGHTS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Parent:
-    """A checkpoint: `files` says which file holds which tensor; nothing is read until asked for."""
+    """A checkpoint: `files` says which file holds which tensor; nothing is read until asked for.
+
+    `stored`: names under which the files hold tensors that the family spells otherwise.
+    """
 
     name: str
     folder: Path
@@ -32,10 +35,12 @@ class Parent:
     dtypes: Mapping[str, str]
     config: Mapping[str, Any]
     digest: str
+    stored: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, name: str) -> torch.Tensor:
         """A tensor on the CPU in its own dtype."""
-        return _tensor(self.files, name)
+        spelt = self.stored.get(name, name)
+        return _tensor({spelt: self.files[name]}, spelt)
 
 
 def open_parent(name: str) -> Parent:
