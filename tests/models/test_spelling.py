@@ -1,4 +1,4 @@
-"""A base without the base model's prefix and a fine-tune with it are one family, as gpt2 on the hub and its children."""
+"""A base without the base model's prefix and a fine-tune with it, as gpt2 and its children, are one family."""
 
 from pathlib import Path
 
