@@ -16,6 +16,7 @@ from tests.survey.made import surveyed
 @pytest.mark.parametrize("based", [True, False])
 def test_it_is_a_png_of_the_promised_size_with_something_in_each_third(pico, tmp_path, based):
     from matplotlib import image  # the test environment has it: a missing plot is a failure
+
     path = tmp_path / "parents.png"
     plot(surveyed(pico["base"] if based else None, pico["a"], pico["b"]), path)
     data = path.read_bytes()
