@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from evomerge import build
+from evomerge.cli import main
 from evomerge.methods import METHODS
 from evomerge.models import blank
 from evomerge.models.family import open_family
 from evomerge.spaces.references import references
 from evomerge.spaces.weights import WeightsSpace
+from tests.test_adapters import make_adapter
 
 pytestmark = [
     pytest.mark.gpu,
@@ -43,3 +47,22 @@ def test_a_parent_written_there_is_that_parent_bit_for_bit(pico):
         for device in ("cpu", "cuda")
     )
     assert all(torch.equal(there[name], tensor) for name, tensor in here.items())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # PEFT's, of tied embeddings
+def test_adapters_merged_there_are_those_merged_here(pico, tmp_path):
+    adapter = make_adapter(pico["base"], tmp_path / "one", seed=1, r=2, target_modules=["q_proj", "up_proj"])
+    family = open_family([str(adapter), str(pico["a"])], str(pico["base"]))
+    space = WeightsSpace(family.pool(), method="ties", seed=5)
+    recipe, made = space.decode([0.4] * space.size), {}
+    for device in ("cpu", "cuda"):
+        live = {name: torch.empty(shape, device=device) for name, shape in family.shapes.items()}
+        build.write(recipe, family, live)
+        made[device] = live
+    for name, tensor in made["cpu"].items():
+        torch.testing.assert_close(made["cuda"][name].cpu(), tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_the_selftest_passes(capsys):
+    assert main(["doctor", "--selftest", "device=cuda"]) == 0
+    assert json.loads(capsys.readouterr().out)["passed"]
