@@ -166,7 +166,13 @@ def _maker(group: str, cfg: DictConfig, variables: Any) -> Any:
 def open_parents(cfg: DictConfig) -> Any:
     from evomerge.models.family import open_family
 
-    return open_family(plain(cfg.parents.models), plain(cfg.parents.base), cfg.parents.get("vocabulary", "equal"))
+    models, base = plain(cfg.parents.models), plain(cfg.parents.base)
+    if models and is_pico(cfg) and not any(str(model).startswith(str(ZOO)) for model in models):
+        raise ConfigError(
+            "parents.models are your own, and parents.base is still the embedded zoo's. Set "
+            "parents.base=PATH_OR_HUB_ID, or parents.base=null to merge without a base."
+        )
+    return open_family(models, base, cfg.parents.get("vocabulary", "equal"))
 
 
 def is_pico(cfg: DictConfig) -> bool:

@@ -295,8 +295,9 @@ COMMANDS = {
     "search -m seed=1,2 optimizr=uniform run={tmp}/sweep": ["optimizr"],
     "search --from-mergekit-evolve /no/such.yml": ["/no/such.yml"],
     "doctor --profile 12gb": ["12gb", "24gb"],
-    "inspect parents.models=[]": ["no parents given"],
-    "inspect parents.models=[/no/such]": ["no folder"],
+    "inspect parents.base=null parents.models=[]": ["no parents given"],
+    "inspect parents.base=null parents.models=[/no/such]": ["no folder"],
+    "inspect parents.models=[/no/such]": ["Set parents.base"],
 }
 
 
