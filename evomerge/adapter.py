@@ -16,6 +16,7 @@ from evomerge.models.family import Family
 from evomerge.models.lora import Adapter
 from evomerge.models.lora_factors import compress, concatenate, truncate
 from evomerge.models.lora_writer import write_adapter
+from evomerge.recipe_io import to_yaml
 from evomerge.types import Recipe, Slot
 
 
@@ -45,10 +46,11 @@ class Summary:
 
 
 def export_adapter(
-    recipe: Recipe, family: Family, folder: Path, device: torch.device, rank: int | None = None
+    recipe: Recipe, family: Family, folder: Path, device: torch.device, card: str, rank: int | None = None
 ) -> Summary:
-    """Write the merged adapter. rank None: the sum of the parents' ranks, exact for weighted sums of adapters.
+    """Write the merged adapter, recipe.yaml and README.md (the card).
 
+    rank None: the sum of the parents' ranks, exact for weighted sums of adapters.
     Raises MergeError for recipes with parents that are no adapters, or whose blocks are not the base's.
     """
     check(recipe, family)
@@ -63,6 +65,8 @@ def export_adapter(
             whole[name] = _merged(recipe, family, planned, name, device)
     pairs = {name: (f.left, f.right) for name, f in factors.items()}
     write_adapter(folder, pairs, base=family.base, base_name=family.base.name, whole=whole)
+    (folder / "recipe.yaml").write_text(to_yaml(recipe, {p.digest: p.name for p in family.all}))
+    (folder / "README.md").write_text(card)
     return _summary(list(factors.values()))
 
 

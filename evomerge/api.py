@@ -5,7 +5,7 @@ Settings are "KEY=VALUE" strings as on the command line, or mappings: {"space.me
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from evomerge import config, launch
 from evomerge.errors import ConfigError
+from evomerge.interrupts import kept
 from evomerge.journal import Watch, rows, unwatched
 from evomerge.overrides import Settings, assign, overrides
 from evomerge.reports import read
@@ -61,7 +62,8 @@ class Run:
         """Write a finalist of a search over adapters as an adapter; `rank` None: the parents' ranks added up."""
         from evomerge.adapter import export_adapter
 
-        return export_adapter(self.recipe(pick), _family_of(self.folder), Path(to), _device(self.folder, device), rank)
+        recipe, family, card = _finalist(self.folder, pick)
+        return export_adapter(recipe, family, Path(to), _device(self.folder, device), card, rank)
 
 
 # ---------------------------------------------------------------- searching
@@ -87,7 +89,7 @@ def search(
     with _checking(progress):
         prepared = launch.prepare(cfg, folder, force=force)
         launch.place_parents(prepared, cfg)
-    with _shown(progress, watch) as told:
+    with kept() as check, _shown(progress, watch, check) as told:
         command = {"overrides": words, "config_dirs": dirs, "cwd": str(Path.cwd())}
         launch.run(prepared, folder, command, watch=told)
     return Run(folder)
@@ -123,22 +125,27 @@ def _checking(progress: bool) -> AbstractContextManager[Any]:
     return Console(stderr=True).status("checking settings, parents and tasks")
 
 
-@contextmanager
-def _shown(progress: bool, watch: Watch | None) -> Iterator[Watch]:
+def _display(progress: bool) -> AbstractContextManager[Watch]:
     if not progress:
-        yield watch or unwatched
-        return
+        return nullcontext(unwatched)
     from rich.console import Console
 
     from evomerge.progress import Display
 
-    with Display(Console(stderr=True)) as display:
+    return Display(Console(stderr=True))
 
-        def both(step: str, /, **facts: Any) -> None:
+
+@contextmanager
+def _shown(progress: bool, watch: Watch | None, check: Callable[[], None]) -> Iterator[Watch]:
+    """What is told every step: the display, the caller's watch; and an interrupt that was lost is raised."""
+    with _display(progress) as display:
+
+        def told(step: str, /, **facts: Any) -> None:
+            check()
             display(step, **facts)
             (watch or unwatched)(step, **facts)
 
-        yield both
+        yield told
 
 
 def _words(settings: Sequence[Settings]) -> list[str]:
@@ -184,17 +191,24 @@ def score(
 
 
 def _export(folder: Path, to: Path, pick: str, device: str | None) -> Path:
+    from evomerge.export import export
+
+    recipe, family, card = _finalist(folder, pick)
+    export(recipe, family, to, _device(folder, device), card)
+    return to
+
+
+def _finalist(folder: Path, pick: str) -> tuple[Recipe, Family, str]:
+    """A finalist, its parents, and the model card that tells how it was found."""
     from evomerge import export as step
     from evomerge.reports import markdown
 
     recipe, ident = step.finalist(folder, pick)
     family = _family_of(folder)
     step.check_parents(recipe, family)
-    facts = {"run": folder.name, "finalist": ident}
     text = markdown.markdown(read.read(folder))
-    card = step.model_card(f"{folder.name}: {ident}", recipe, family, text, facts)
-    step.export(recipe, family, to, _device(folder, device), card)
-    return to
+    facts = {"run": folder.name, "finalist": ident}
+    return recipe, family, step.model_card(f"{folder.name}: {ident}", recipe, family, text, facts)
 
 
 def _device(folder: Path, name: str | None) -> torch.device:

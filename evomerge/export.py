@@ -122,7 +122,7 @@ def check_parents(recipe: Recipe, family: Family) -> None:
 def model_card(title: str, recipe: Recipe, family: Family, report: str, facts: Mapping[str, Any]) -> str:
     """README.md of the exported model: front matter the hub reads, parents, the run's report, how to repeat it."""
     lines = ["---", "library_name: transformers", "tags: [merge, evomerge]"]
-    hub = [p.name for p in family.all if p.name.count("/") == 1 and not Path(p.name).exists()]
+    hub = [p.name.partition("@")[0] for p in family.all if not Path(p.name).is_absolute()]  # else ORG/NAME@COMMIT
     lines += ["base_model:", *(f"- {name}" for name in hub)] if hub else []
     lines += ["---", "", f"# {title}", "", "A merge made with evomerge. `recipe.yaml` rebuilds it:"]
     lines += [

@@ -113,6 +113,7 @@ def test_a_search_over_adapters_exports_a_model_and_an_adapter_that_are_the_same
     capsys.readouterr()
     assert main(["export", str(run), "--to", str(tmp_path / "adapter"), "--pick", ident, "--adapter"]) == 0
     assert "rank 5, relative error 0 of" in capsys.readouterr().out
+    assert {"README.md", "recipe.yaml"} <= {p.name for p in (tmp_path / "adapter").iterdir()}
     model, merged = load_file(tmp_path / "model" / "model.safetensors"), by_peft(pico["base"], tmp_path / "adapter")
     for name in model:
         torch.testing.assert_close(model[name], merged[name], rtol=1e-5, atol=1e-6)
@@ -147,7 +148,7 @@ def stop(run: Path) -> str:
 def test_a_truncated_adapter_misses_what_it_says(family, pico, tmp_path, method, rank):
     space = WeightsSpace(family.pool(), method=method)
     recipe = space.decode([0.8] * space.size)
-    summary = export_adapter(recipe, family, tmp_path / "out", CPU, rank)
+    summary = export_adapter(recipe, family, tmp_path / "out", CPU, "", rank)
     merged, wanted = by_peft(pico["base"], tmp_path / "out"), built(recipe, family)
     base = load_file(pico["base"] / "model.safetensors")
     missed = sum(float((merged[n] - wanted[n]).double().square().sum()) for n in wanted) ** 0.5
@@ -161,7 +162,7 @@ def test_a_full_checkpoint_among_the_parents_is_no_adapter(pico, adapters, tmp_p
     mixed = open_family([str(adapters[0]), str(pico["a"])], str(pico["base"]))
     recipe = WeightsSpace(mixed.pool()).decode([0.5, 0.5])
     with pytest.raises(MergeError, match="is a full checkpoint"):
-        export_adapter(recipe, mixed, tmp_path / "out", CPU)
+        export_adapter(recipe, mixed, tmp_path / "out", CPU, "")
 
 
 def test_adapters_and_checkpoints_merge_together(pico, adapters):
@@ -197,4 +198,4 @@ def test_moved_blocks_are_no_adapter(family, run, tmp_path):
 
     data["slots"].reverse()
     with pytest.raises(MergeError, match="moves blocks"):
-        export_adapter(from_data(data), family, tmp_path / "out", CPU)
+        export_adapter(from_data(data), family, tmp_path / "out", CPU, "")

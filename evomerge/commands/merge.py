@@ -24,12 +24,14 @@ def main(args: list[str]) -> int:
 
 def merge_adapter(path: Path, to: Path, device: str, rank: int | None) -> int:
     from evomerge.adapter import export_adapter
-    from evomerge.export import read_recipe
+    from evomerge.export import model_card, read_recipe
     from evomerge.models.blank import pick_device
 
     asking.hush()
     recipe, family = read_recipe(path)
-    print(f"{path} built into {to} as an adapter: {export_adapter(recipe, family, to, pick_device(device), rank)}")
+    card = model_card(path.stem, recipe, family, "", {})
+    summary = export_adapter(recipe, family, to, pick_device(device), card, rank)
+    print(f"{path} built into {to} as an adapter: {summary}")
     return 0
 
 
