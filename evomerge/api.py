@@ -5,7 +5,7 @@ Settings are "KEY=VALUE" strings as on the command line, or mappings: {"space.me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from evomerge import config, launch
 from evomerge.errors import ConfigError
-from evomerge.interrupts import kept
 from evomerge.journal import Watch, rows, unwatched
 from evomerge.overrides import Settings, assign, overrides
 from evomerge.reports import read
@@ -89,7 +88,7 @@ def search(
     with _checking(progress):
         prepared = launch.prepare(cfg, folder, force=force)
         launch.place_parents(prepared, cfg)
-    with kept() as check, _shown(progress, watch, check) as told:
+    with _shown(progress, watch) as told:
         command = {"overrides": words, "config_dirs": dirs, "cwd": str(Path.cwd())}
         launch.run(prepared, folder, command, watch=told)
     return Run(folder)
@@ -136,12 +135,11 @@ def _display(progress: bool) -> AbstractContextManager[Watch]:
 
 
 @contextmanager
-def _shown(progress: bool, watch: Watch | None, check: Callable[[], None]) -> Iterator[Watch]:
-    """What is told every step: the display, the caller's watch; and an interrupt that was lost is raised."""
+def _shown(progress: bool, watch: Watch | None) -> Iterator[Watch]:
+    """What is told every step: the display and the caller's watch."""
     with _display(progress) as display:
 
         def told(step: str, /, **facts: Any) -> None:
-            check()
             display(step, **facts)
             (watch or unwatched)(step, **facts)
 

@@ -22,7 +22,6 @@ from omegaconf.errors import OmegaConfBaseException
 from evomerge import api, config
 from evomerge.commands import asking
 from evomerge.errors import ConfigError, EvomergeError
-from evomerge.interrupts import kept
 from evomerge.lines import write_whole
 from evomerge.overrides import assign, key_of, name
 from evomerge.reports import markdown
@@ -47,11 +46,9 @@ class Job:
         words = [str(word) for word in hydra.overrides.task]
         folder = Path(self.folder, name(word for word in words if key_of(word) in self.swept))
         print(f"\n{hydra.job.num + 1} of {self.total}", file=sys.stderr, flush=True)
-        with kept() as check:
-            with chdir(self.cwd):
-                _attempt(words, folder, self.config_dirs)
-            gc.collect()  # a live model may sit in a cycle, and the next run wants its memory
-            check()
+        with chdir(self.cwd):
+            _attempt(words, folder, self.config_dirs)
+        gc.collect()  # a live model may sit in a cycle, and the next run wants its memory
 
 
 def _attempt(words: Sequence[str], folder: Path, config_dirs: Sequence[str]) -> None:

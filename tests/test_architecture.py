@@ -45,7 +45,6 @@ MAY = {
     "survey": NOUNS | {"models", "reports"},
     "memory": NOUNS | {"build", "methods", "models"},
     "overrides": NOUNS,
-    "interrupts": set(),
     "config": NOUNS,
     "progress": set(),
 }

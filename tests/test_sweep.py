@@ -20,7 +20,13 @@ from evomerge.journal import rows
 from evomerge.reports import sweep as overview
 
 NAMES = {f"optimizer={o},seed={s}" for o in ("cma_es", "uniform") for s in (1, 2)}
-DRIVER = "import sys; from evomerge import sweep; sys.exit(sweep.run(sys.argv[1:]))"
+#: Tests that are run in the background inherit an ignored SIGINT: the sweep must hear it all the same.
+DRIVER = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from evomerge import sweep
+sys.exit(sweep.run(sys.argv[1:]))
+"""
 
 
 @pytest.fixture(scope="module")
