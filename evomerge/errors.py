@@ -28,6 +28,10 @@ class TaskError(EvomergeError):
     """A task is unknown, empty, or cannot be scored per item."""
 
 
+class CalibrationError(EvomergeError):
+    """Earlier answers cannot be read, written, or matched with the items of these tasks."""
+
+
 class JournalError(EvomergeError):
     """A run folder cannot be read, written, or continued."""
 

@@ -1,4 +1,4 @@
-"""The nouns of evomerge: frozen data that cross from room to room, and the Protocols of its families.
+"""The nouns of evomerge: frozen data that cross from room to room.
 
 Read top down: what is searched (Variable, Knob), what is built (Recipe), what is asked (Work), what comes
 back (Evaluation), what is told (Result). Only numpy is imported; torch appears for the type checker alone.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -17,6 +17,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+    from evomerge.families import Judge
 
 #: float64 (D,), every entry in [0, 1]: the optimizer's whole world.
 Genome: TypeAlias = np.ndarray
@@ -193,7 +195,11 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker is to do: build `recipe` and score it on `items`. The recipe travels, weights never do."""
+    """What a worker is to do: build `recipe` and score it on `items`. The recipe travels, weights never do.
+
+    In a race the items come in `chunks`, one rung each, counted from `rung`; `judge` may end it after any of them.
+    `answered` holds the scores of the rungs that are on file: they are not asked again.
+    """
 
     id: int | str
     phase: str
@@ -201,20 +207,38 @@ class Work:
     items: Items
     genome: tuple[float, ...] | None = None
     rung: int = 0
+    chunks: tuple[Items, ...] = ()
+    judge: Judge | None = None
+    answered: tuple[tuple[ItemScores, ...], ...] = ()
+
+    @property
+    def rungs(self) -> tuple[Items, ...]:
+        return self.chunks or (self.items,)
+
+    def over(self, answered: Sequence[tuple[ItemScores, ...]]) -> bool:
+        """Whether these rungs are all there is to ask: the last one, or the judge says so."""
+        return len(answered) >= len(self.rungs) or (self.judge is not None and self.judge.stops(answered))
 
 
 @dataclass(frozen=True)
 class ItemScores:
-    """Scores of one task. values: float64 (n,), or (n, 2) of (log-likelihood, weight) pairs."""
+    """Scores of one task. values: float64 (n,), or (n, 2) of (log-likelihood, weight) pairs.
+
+    margins: float64 (n,), log-probability of the right choice minus that of the best wrong one; None without choices.
+    """
 
     task: str
     items: tuple[str, ...]
     values: np.ndarray
+    margins: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came back: raw item scores, or an error code. `alias_of` names an equal recipe already scored."""
+    """What came back of one rung: raw item scores, or an error code. `alias_of` names an equal recipe already scored.
+
+    `last`: nothing more is asked of this candidate on this draw.
+    """
 
     id: int | str
     phase: str
@@ -226,6 +250,7 @@ class Evaluation:
     batch_size: int | None = None
     error_code: str | None = None
     alias_of: str | None = None
+    last: bool = True
 
 
 @dataclass(frozen=True)
@@ -255,79 +280,3 @@ class Result:
     fitness: tuple[float, ...]
     violation: float = 0.0
     error_code: str | None = None
-
-
-# ---------------------------------------------------------------- families
-
-
-class Space(Protocol):
-    """Genome <-> Recipe."""
-
-    size: int
-    variables: tuple[Variable, ...]
-
-    def decode(self, genome: Genome) -> Recipe: ...
-    def encode(self, recipe: Recipe) -> Genome | None: ...
-
-
-class Request(Protocol):
-    """One question to a language model, as lm-eval forms it."""
-
-    request_type: str
-    args: tuple[Any, ...]
-
-
-class Backend(Protocol):
-    """A live model: opened once, weights written in place, then asked. batch_size is part of a run's identity."""
-
-    batch_size: int
-
-    def open(self, family: Any, device: Any, dtype: str) -> None: ...
-    def write(self, recipe: Recipe) -> None: ...
-    def answer(self, requests: Sequence[Request]) -> list[Any]: ...
-
-
-class Task(Protocol):
-    """What is asked and how an answer is scored, item by item."""
-
-    name: str
-    metric: Metric
-    items: Mapping[str, tuple[str, ...]]  # content hashes by split: "search", "selection", "test"
-
-    def identity(self) -> Mapping[str, Any]: ...
-    def score(self, backend: Backend, items: Sequence[str]) -> ItemScores: ...
-
-
-class Subset(Protocol):
-    """Which of the search items a batch runs."""
-
-    def draw(self, bank: Items, seed: int) -> Items: ...
-
-
-class Estimator(Protocol):
-    """Journalled item scores -> estimates, one per task in task order. Pure."""
-
-    def estimate(self, view: Sequence[Evaluation], metrics: Mapping[str, Metric]) -> list[tuple[Estimate, ...]]: ...
-
-
-class Objective(Protocol):
-    """Estimates per task -> fitness, always maximised. `floor` and `parents` are the references' estimates."""
-
-    def combine(
-        self, tasks: Sequence[Estimate], floor: Sequence[Estimate], parents: Sequence[Sequence[Estimate]]
-    ) -> tuple[Estimate, ...]: ...
-
-
-class Optimizer(Protocol):
-    """Ask and tell. `lag`: candidate k is asked after the commit of k - lag. Results come complete, in id order."""
-
-    lag: int
-
-    def ask(self, n: int) -> list[Candidate]: ...
-    def tell(self, results: Sequence[Result]) -> None: ...
-
-
-class Executor(Protocol):
-    """Where work runs; evaluations come back in completion order. `record` writes to events before each attempt."""
-
-    def map(self, evaluator: Any, work: Iterable[Work], record: Callable[..., None]) -> Iterator[Evaluation]: ...

@@ -1,0 +1,136 @@
+"""The Protocols of the families: what a member must offer to be chosen by its address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+from evomerge.items import Draw, ItemBank, Observed
+from evomerge.types import (
+    Candidate,
+    Estimate,
+    Evaluation,
+    Genome,
+    ItemScores,
+    Metric,
+    Recipe,
+    Result,
+    Variable,
+    Work,
+)
+
+#: The answers of a candidate, rung by rung -> what it is worth by them.
+Worth: TypeAlias = Callable[[Sequence[tuple[ItemScores, ...]]], Estimate]
+
+
+class Space(Protocol):
+    """Genome <-> Recipe."""
+
+    size: int
+    variables: tuple[Variable, ...]
+
+    def decode(self, genome: Genome) -> Recipe: ...
+    def encode(self, recipe: Recipe) -> Genome | None: ...
+
+
+class Request(Protocol):
+    """One question to a language model, as lm-eval forms it."""
+
+    request_type: str
+    args: tuple[Any, ...]
+
+
+class Backend(Protocol):
+    """A live model: opened once, weights written in place, then asked. batch_size is part of a run's identity."""
+
+    batch_size: int
+
+    def open(self, family: Any, device: Any, dtype: str) -> None: ...
+    def write(self, recipe: Recipe) -> None: ...
+    def answer(self, requests: Sequence[Request]) -> list[Any]: ...
+
+
+class Task(Protocol):
+    """What is asked and how an answer is scored, item by item."""
+
+    name: str
+    metric: Metric
+    items: Mapping[str, tuple[str, ...]]  # content hashes by split: "search", "selection", "test"
+
+    def identity(self) -> Mapping[str, Any]: ...
+    def score(self, backend: Backend, items: Sequence[str]) -> ItemScores: ...
+
+
+class Judge(Protocol):
+    """Ends a candidate's race from its own answers and numbers that were frozen when its batch was asked."""
+
+    def stops(self, answered: Sequence[tuple[ItemScores, ...]]) -> bool: ...
+
+
+class Race(Protocol):
+    """When a candidate is asked no more. `chunks`: the number of rungs that a draw is cut into.
+
+    `judge` serves workers, candidate by candidate; `survivors` the loop, rung by rung: places of those that go on,
+    None for all.
+    """
+
+    chunks: int
+
+    def judge(self, worth: Worth, batch: Sequence[Estimate], lag: int) -> Judge | None: ...
+    def survivors(self, values: Sequence[float]) -> list[int] | None: ...
+
+
+class Objective(Protocol):
+    """Estimates per task -> fitness, always maximised. `floor` and `parents` are the references' estimates."""
+
+    def combine(
+        self, tasks: Sequence[Estimate], floor: Sequence[Estimate], parents: Sequence[Sequence[Estimate]]
+    ) -> tuple[Estimate, ...]: ...
+
+
+class Optimizer(Protocol):
+    """Ask and tell. `lag`: candidate k is asked after the commit of k - lag. Results come complete, in id order.
+
+    `elitist`: fitness told in different batches is compared, so one draw of items serves them all, unless `living`
+    (ids of an elitist's members) are scored again on each new draw: their results then precede those of the batch.
+    """
+
+    lag: int
+    elitist: bool
+
+    def ask(self, n: int) -> list[Candidate]: ...
+    def tell(self, results: Sequence[Result]) -> None: ...
+
+
+class Executor(Protocol):
+    """Where work runs; evaluations come back in completion order. `record` writes to events before each attempt."""
+
+    def map(self, evaluator: Any, work: Iterable[Work], record: Callable[..., None]) -> Iterator[Evaluation]: ...
+
+
+class Sampler(Protocol):
+    """A subset rule that knows its bank; draws are keyed by (seed, number), never by order of calls."""
+
+    def draw(self, number: int) -> Draw: ...
+
+
+class Subset(Protocol):
+    """Which of the search items a batch runs. Raises ConfigError at `fit` if the bank cannot serve it."""
+
+    def fit(self, bank: ItemBank, seed: int) -> Sampler: ...
+
+
+class Fitted(Protocol):
+    """An estimator that knows its bank. Pure: equal observations give equal estimates."""
+
+    def estimate(self, observed: Sequence[Observed], earlier: Sequence[Observed] = ()) -> list[tuple[Estimate, ...]]:
+        """Per candidate one Estimate a task, of its weighted score on the whole bank, learning from `earlier` too."""
+
+    def frozen(self, earlier: Sequence[Observed]) -> Fitted:
+        """What was learned from `earlier`, held fixed: then a candidate's estimate depends on its own answers alone."""
+
+
+class Estimator(Protocol):
+    """Observations -> estimates."""
+
+    def fit(self, bank: ItemBank) -> Fitted: ...
