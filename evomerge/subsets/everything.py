@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from evomerge.types import Items
+from evomerge.families import Sampler
+from evomerge.items import ItemBank
+from evomerge.subsets.canonical import fitted, whole
 
 
 class Everything:
-    def draw(self, bank: Items, seed: int) -> Items:
-        """The bank itself."""
-        return bank
+    """The subset that is no subset: there is but one draw."""
+
+    fresh: bool | None = False
+
+    def fit(self, bank: ItemBank, seed: int) -> Sampler:
+        return fitted(bank, bank.size, lambda ordered, n: whole(ordered))

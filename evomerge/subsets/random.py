@@ -1,39 +1,48 @@
-"""A uniform draw of search items, the same for all candidates of a run."""
+"""A uniform draw of search items."""
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import dataclass
 
-from evomerge.errors import ConfigError
-from evomerge.types import Items
+import numpy as np
+
+from evomerge.families import Sampler
+from evomerge.items import Draw, ItemBank
+from evomerge.subsets.canonical import fitted
+from evomerge.subsets.frame import Frame, either_way, generator
+from evomerge.subsets.shares import checked, equal_shares
 
 
 class Random:
     """`n` items in all, shared out equally over tasks; a task with fewer gives all it has, the others more."""
 
-    def __init__(self, n: int):
-        if n < 1:
-            raise ConfigError(f"subset.n is {n}; wanted at least one item per task.")
-        self._n = n
+    def __init__(self, *, n: int | None = None, fresh: bool | None = None):
+        self._n, self.fresh = checked(n), fresh
 
-    def draw(self, bank: Items, seed: int) -> Items:
-        """Chosen by a hash of (seed, task, item): independent of the items' order. Raises ConfigError if n < tasks."""
-        if self._n < len(bank):
-            raise ConfigError(f"subset.n is {self._n} for {len(bank)} tasks; wanted at least one item per task.")
-        quota = shares(self._n, {task: len(ids) for task, ids in bank.items()})
-        return {task: _lowest(ids, quota[task], f"{seed}:{task}") for task, ids in bank.items()}
+    def fit(self, bank: ItemBank, seed: int) -> Sampler:
+        def rule(ordered: ItemBank, n: int) -> Sampler:
+            frame = Frame.of(ordered)
+            return Uniform(frame, equal_shares(n, frame.counts), seed)
+
+        return fitted(bank, self._n, rule)
 
 
-def shares(n: int, sizes: dict[str, int]) -> dict[str, int]:
-    """Share n out as equally as the sizes allow; earlier tasks take the remainder."""
-    given = dict.fromkeys(sizes, 0)
-    while n > 0 and (open_ := [t for t in sizes if given[t] < sizes[t]]):
-        for task in open_[:n]:
-            given[task] += 1
-        n -= len(open_[:n])
-    return given
+@dataclass(frozen=True, eq=False)
+class Uniform:
+    """Draws of quotas int64 (T,) without replacement."""
 
+    frame: Frame
+    quotas: np.ndarray
+    seed: int
 
-def _lowest(ids: tuple[str, ...], count: int, key: str) -> tuple[str, ...]:
-    chosen = set(sorted(ids, key=lambda i: hashlib.sha256(f"{key}:{i}".encode()).digest())[:count])
-    return tuple(i for i in ids if i in chosen)
+    def draw(self, number: int) -> Draw:
+        rng = generator(self.seed, number, "random")
+        keys = rng.random(self.frame.size)
+        chosen = [self._lowest(keys, task) for task in range(len(self.quotas))]
+        index = either_way(self.frame.spread(np.concatenate(chosen)), rng)
+        inclusion = (self.quotas / self.frame.counts)[self.frame.task]
+        return Draw(index, self.frame.weights[index] / inclusion[index])
+
+    def _lowest(self, keys: np.ndarray, task: int) -> np.ndarray:
+        places = self.frame.places(task)
+        return places[np.argsort(keys[places])[: self.quotas[task]]]
