@@ -1,0 +1,1 @@
+"""Family of races: when a candidate is not asked the rest of its items."""
