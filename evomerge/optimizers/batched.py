@@ -42,6 +42,7 @@ class Batched(ABC):
     """
 
     lag: int
+    elitist: bool = True  # fitness of different batches is compared
 
     def __init__(self) -> None:
         self._asked = 0  # candidates of earlier batches
@@ -59,7 +60,7 @@ class Batched(ABC):
         """The whole batch, in id order, fitness finite and maximised."""
         ids = [self._asked + i for i in range(len(self._batch))]
         assert [r.id for r in results] == ids, "a batch is told once, complete and in id order"
-        self._learn(self._batch, [r.fitness[0] for r in results])
+        self._learn(self._batch, ranked(results))
         self._asked += len(self._batch)
         self._batch, self._handed = [], 0
 
@@ -68,3 +69,21 @@ class Batched(ABC):
 
     @abstractmethod
     def _learn(self, genomes: Sequence[Genome], fitness: Sequence[float]) -> None: ...
+
+
+def ranked(results: Sequence[Result]) -> list[float]:
+    """One number each, to be maximised: fitness as told, if no constraint is broken in this batch.
+
+    Else the rules of Deb (2000, doi:10.1016/S0045-7825(99)00389-8): those that break none keep their fitness, the rest
+    come below the worst of them, by violation alone; a failed candidate, of which nothing is known, comes last.
+    """
+    fitness = [r.fitness[0] for r in results]
+    if not any(r.violation > 0 for r in results):
+        return fitness
+    good = [f for f, r in zip(fitness, results, strict=True) if not r.violation and not r.error_code]
+    floor = min(good, default=0.0)
+    last = max(r.violation for r in results) + 1.0
+    below = [last if r.error_code else r.violation for r in results]
+    return [
+        f if not broken else floor - max(1.0, abs(floor)) - broken for f, broken in zip(fitness, below, strict=True)
+    ]

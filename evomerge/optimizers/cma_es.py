@@ -20,6 +20,8 @@ class CmaEs(Batched):
     default if None.
     """
 
+    elitist = False
+
     def __init__(
         self,
         variables: Sequence[Variable],

@@ -11,8 +11,9 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from evomerge.config import CONF, make
-from evomerge.rows import commit_row, read_commit
-from evomerge.types import Candidate, Optimizer, Result, Variable
+from evomerge.families import Optimizer
+from evomerge.rows import Commit, commit_row, read_commit
+from evomerge.types import Candidate, Result, Variable
 
 #: Every scale, unequal steps, leading and not.
 VARIABLES = (
@@ -53,7 +54,8 @@ def results(batch: Sequence[Candidate], score: Callable[[Candidate], float] = cl
 
 def through_json(told: Sequence[Result]) -> list[Result]:
     """As a resumed search reads them from its journal."""
-    return read_commit(json.loads(json.dumps(commit_row("search", 0, told, {}))))
+    row = commit_row("search", 0, Commit(tuple(told), (), ()))
+    return list(read_commit(json.loads(json.dumps(row))).results)
 
 
 def go(

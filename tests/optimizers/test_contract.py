@@ -197,3 +197,43 @@ def test_a_batch_told_other_than_whole_and_in_order_is_refused(name, wrong):
     given = {"a part": told[:-1], "out of order": told[::-1], "twice": told + told}[wrong]
     with pytest.raises(AssertionError, match="complete and in id order"):
         optimizer.tell(given)
+
+
+def go_afresh(optimizer, known=()):
+    """As `go`, every batch on a draw of its own: the living are scored again and told before it."""
+    asked, told, seen = [], [], {}
+    for number in range(BATCHES):
+        batch = optimizer.ask(optimizer.lag)
+        if not batch:
+            break
+        seen |= {c.id: c for c in batch}
+        ids = [*getattr(optimizer, "living", ()), *(c.id for c in batch)]
+        luck = np.random.default_rng(number).normal(size=len(ids))
+        new = [Result(i, (closeness(seen[i]) + lucky,)) for i, lucky in zip(ids, luck, strict=True)]
+        told.append(known[number] if number < len(known) else new)
+        optimizer.tell(told[-1])
+        asked.append(batch)
+    return asked, told
+
+
+@pytest.mark.parametrize("cut", [1, 7])
+def test_replay_is_exact_when_the_living_are_scored_again(name, cut):
+    asked, told = go_afresh(member(name))
+    again, _ = go_afresh(member(name), [through_json(batch) for batch in told[:cut]])
+    assert genomes(again) == genomes(asked)
+
+
+def test_the_living_are_told_candidates_of_an_elitist_in_id_order(name):
+    optimizer = member(name)
+    assert optimizer.elitist in (True, False)
+    assert getattr(optimizer, "living", ()) == ()
+    for _ in range(BATCHES):
+        known = set(getattr(optimizer, "living", ()))
+        batch = optimizer.ask(optimizer.lag)
+        assert set(getattr(optimizer, "living", ())) == known, "asking changes nothing"
+        if batch:
+            optimizer.tell(results(batch))
+        living = getattr(optimizer, "living", ())
+        assert optimizer.elitist or not living
+        assert list(living) == sorted(set(living))
+        assert set(living) <= known | {c.id for c in batch}
