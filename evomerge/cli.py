@@ -9,7 +9,19 @@ from importlib import import_module
 
 from evomerge.errors import ConfigError, EvomergeError, unknown
 
-COMMANDS = ("search", "resume", "report", "inspect", "doctor", "export", "merge", "convert", "score", "list")
+COMMANDS = (
+    "search",
+    "resume",
+    "report",
+    "inspect",
+    "doctor",
+    "calibrate",
+    "export",
+    "merge",
+    "convert",
+    "score",
+    "list",
+)
 
 HELP = """\
 evomerge: search for good merges of language models
@@ -19,6 +31,7 @@ usage: evomerge COMMAND ...
 before
   inspect KEY=VALUE ...        parents compared: norms, cosines, sign conflict, alarms     (--json, --png FILE)
   doctor [KEY=VALUE ...]       everything that can be checked before work: memory, time, splits   (--selftest)
+  calibrate [KEY=VALUE ...] --to FILE.npz    what base and parents answer to every item, asked once and kept
 searching
   search [KEY=VALUE ...]       search a merge; the same line again resumes, a larger budget extends  (-m: a sweep)
   resume RUN [KEY=VALUE ...]   go on with the run in this folder
