@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from evomerge.backends.hf import HFBackend
 from evomerge.errors import ConfigError, MergeError
 from evomerge.models.family import open_family
 from evomerge.types import Blend, Recipe, Slot
+from tests.backends.asking import choices
 from tests.models_pico import make_pico
 
 
@@ -34,7 +36,7 @@ def backend(base_folder: Path) -> HFBackend:
     return wrapped(base_folder)
 
 
-def wrapped(folder: Path, **settings: int) -> HFBackend:
+def wrapped(folder: Path, **settings: Any) -> HFBackend:
     model = AutoModelForCausalLM.from_pretrained(folder)
     return HFBackend(**settings).wrap(model, AutoTokenizer.from_pretrained(folder))
 
@@ -76,28 +78,43 @@ def test_a_recipe_is_built_into_the_open_model(base_folder: Path, expert_folder:
     state = torch.get_rng_state()
     backend.open(family, torch.device("cpu"), "float32")
     assert torch.equal(torch.get_rng_state(), state)
-    assert backend.answer(REQUESTS) == wrapped(base_folder, batch_size=3).answer(REQUESTS)
+    asked = [*REQUESTS, *choices(5, items=2)]  # with examples, whose cache must not outlive the weights
+    assert backend.answer(asked) == wrapped(base_folder, batch_size=3).answer(asked)
     backend.write(Recipe((expert.digest,), None, slots, copy))
-    assert backend.answer(REQUESTS) == wrapped(expert_folder, batch_size=3).answer(REQUESTS)
+    assert backend.lm.shared.prefixes._kept == {}
+    assert backend.answer(asked) == wrapped(expert_folder, batch_size=3).answer(asked)
 
 
-def test_a_lowered_batch_size_takes_effect(backend: HFBackend, monkeypatch: pytest.MonkeyPatch):
-    sizes: list[int] = []
-    call = backend.lm._model_call
-    monkeypatch.setattr(backend.lm, "_model_call", lambda inps, **kw: sizes.append(len(inps)) or call(inps, **kw))
-    questions = [ask("loglikelihood", f"question {k}", f" {k}") for k in range(8)]
+@pytest.mark.parametrize("share_prefix", [True, False])
+def test_a_lowered_batch_size_takes_effect(base_folder: Path, share_prefix: bool):
+    backend, sizes = wrapped(base_folder, share_prefix=share_prefix), []
+    backend.lm.model.register_forward_pre_hook(
+        lambda m, args, kw: sizes.append(len(args[0] if args else kw["input_ids"])), with_kwargs=True
+    )
+    questions = [ask("loglikelihood", f"{k} question", f" {k}") for k in range(8)]
     for size in (8, 3):
-        monkeypatch.setattr(backend, "batch_size", size)
+        backend.batch_size = size
         backend.answer(questions)
     assert sizes == [8, 3, 3, 2]
 
 
-def test_a_backend_travels_without_its_model(backend: HFBackend):
+def test_a_backend_travels_without_its_model(base_folder: Path):
+    backend = wrapped(base_folder, batch_size=5, max_length=100, share_prefix=False)
     parcel = pickle.dumps(backend)
     again = pickle.loads(parcel)
-    assert len(parcel) < 500 and again.batch_size == backend.batch_size
+    assert len(parcel) < 500
+    assert (again.batch_size, again.max_length, again.share_prefix) == (5, 100, False)
     with pytest.raises(ConfigError, match=r"holds no model yet"):
         again.answer(REQUESTS)
+
+
+def test_tokens_are_counted_with_their_padding(base_folder: Path):
+    backend = wrapped(base_folder, share_prefix=False)
+    assert backend.tokens_forwarded == 0
+    backend.answer([ask("loglikelihood", "abc", "de"), ask("loglikelihood", "f", "g")])  # the last token is not read
+    assert backend.tokens_forwarded == 2 * 4
+    backend.answer([ask("generate_until", "abcde", {"until": ["\n"], "max_gen_toks": 3, "do_sample": False})])
+    assert 8 + 5 <= backend.tokens_forwarded <= 8 + 5 + 2
 
 
 @pytest.mark.parametrize("batch_size", ["auto", 0, 2.0, True])
