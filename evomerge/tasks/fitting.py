@@ -50,10 +50,13 @@ def split_names(task: Any) -> tuple[str, str, list[str]]:
     return search, test, notes
 
 
-def evaluating(task: Any, split: str) -> Any:
-    """A new lm-eval task that evaluates `split`, over the same loaded dataset."""
+def evaluating(task: Any, split: str, *, same_examples: bool = False) -> Any:
+    """A new lm-eval task that evaluates `split`, over the same loaded dataset.
+
+    same_examples: the first of the pool stand before every document, so that their prompts share a prefix.
+    """
     config = {f.name: copy(getattr(task.config, f.name)) for f in fields(task.config)}
-    config["fewshot_config"] = replace(task.config.fewshot_config)
+    config["fewshot_config"] = replace(task.config.fewshot_config, **({"sampler": "first_n"} if same_examples else {}))
     config.update(test_split=split, custom_dataset=lambda **_: task.dataset, dataset_kwargs=None)
     return type(task)(config=config)
 

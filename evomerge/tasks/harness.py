@@ -16,11 +16,12 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
 from evomerge.errors import TaskError, unknown
+from evomerge.families import Backend, Request
 from evomerge.tasks.fitting import config_digest, evaluating, set_shots, split_names
 from evomerge.tasks.questions import Questions, Settings
 from evomerge.tasks.quiet import quiet
-from evomerge.tasks.splits import Split, as_split, digest, divide
-from evomerge.types import Backend, ItemScores, Metric, Request
+from evomerge.tasks.splits import Split, as_split, digest, divide, subtasks_of
+from evomerge.types import ItemScores, Metric
 
 #: lm-eval aggregations that pool (log-likelihood, weight) pairs; "perplexity" gives each item the weight 1.
 _PAIRS = ("weighted_perplexity", "bits_per_byte", "perplexity")
@@ -35,12 +36,15 @@ def load(
     fewshot_as_multiturn: bool = False,
     system_instruction: str | None = None,
     fewshot_seed: int = 1234,
+    fewshot_same: bool = False,
     split: Split | Mapping[str, Any] | None = None,
+    subtask: str | None = None,
 ) -> tuple[HarnessTask, ...]:
     """Tasks by lm-eval name; groups and tags are expanded. Global random states are left as they were.
 
     `include_path` is a folder of task YAMLs; if it defines all names, lm-eval's own 14,000 are not read.
-    `metrics` overrides the metric of a task, by task name. Raises TaskError for what is unknown or unfit.
+    `metrics` overrides the metric of a task, by task name. `subtask` is a document field whose values are sub-tasks of
+    equal weight, for the tasks that have it. Raises TaskError for what is unknown or unfit.
     """
     settings = Settings(
         names=(names,) if isinstance(names, str) else tuple(names),
@@ -51,18 +55,20 @@ def load(
         fewshot_as_multiturn=fewshot_as_multiturn,
         system_instruction=system_instruction,
         fewshot_seed=fewshot_seed,
+        fewshot_same=fewshot_same,
         split=as_split(split),
     )
-    return _load(settings)
+    return _load(settings, subtask)
 
 
 class HarnessTask:
     """A task of lm-eval whose search and selection items come from other documents than its test items.
 
-    `notes` are sentences for the report. Travels to workers as its settings; the data must be equal there.
+    `notes` are sentences for the report. `subtasks` names the sub-task of each item; empty if the task has none.
+    Travels to workers as its settings; the data must be equal there.
     """
 
-    def __init__(self, task: Any, settings: Settings) -> None:
+    def __init__(self, task: Any, settings: Settings, subtask: str | None = None) -> None:
         _refuse_unfit(task)
         self.name: str = task.task_name
         self._settings = settings
@@ -70,13 +76,19 @@ class HarnessTask:
         self.metric, self._aggregate = choose_metric(task, dict(settings.metrics).get(self.name))
         notes = set_shots(task, settings.num_fewshot)
         search, test, more = split_names(task)
-        sides = {s: Questions(evaluating(task, s), settings) for s in dict.fromkeys((search, test))}
+        sides = {
+            s: Questions(evaluating(task, s, same_examples=settings.fewshot_same), settings)
+            for s in dict.fromkeys((search, test))
+        }
         held = sides[test].docs if test != search else None
         self.items, dropped = divide(self.name, sides[search].docs, held, settings.split)
         if not set(self.items["test"]).isdisjoint(sides[search].examples):
             dropped.append(f"{self.name}: examples in its search prompts are drawn from among test documents too")
         self.notes: tuple[str, ...] = (*notes, *more, *dropped)
         self._sides = tuple(sides.values())
+        docs = {i: doc for side in self._sides for i, doc in side.docs.items()}
+        self.subtasks: Mapping[str, str] = subtasks_of(self.name, docs, subtask)
+        self._subtask = subtask if self.subtasks else None
         self._side = {i: side for side in self._sides for i in side.docs}  # an item of both splits is the test's
 
     def identity(self) -> dict[str, Any]:
@@ -88,14 +100,21 @@ class HarnessTask:
             "config": self._config,
             "num_fewshot": task.config.num_fewshot,
             "fewshot_seed": plain.fewshot_seed,
+            "fewshot_same": plain.fewshot_same,
             "examples": [side.examples_digest for side in self._sides],
             "metric": asdict(self.metric),
             "apply_chat_template": plain.apply_chat_template,
             "fewshot_as_multiturn": plain.fewshot_as_multiturn,
             "system_instruction": plain.system_instruction,
             "split": asdict(plain.split),
+            "subtask": self._subtask,
             "items": {s: {"count": len(i), "digest": digest(i)} for s, i in self.items.items()},
         }
+
+    @property
+    def filter(self) -> str:
+        """Name of the filter after which answers are scored; lm-eval's logs have one line for each."""
+        return str(self._sides[0].task._filters[0].name)
 
     def prepare(self, backend: Backend) -> None:
         """Builds the requests of all items now, rather than at the first score that needs them."""
@@ -106,15 +125,19 @@ class HarnessTask:
     def score(self, backend: Backend, items: Sequence[str]) -> ItemScores:
         """Raw values of the metric after the task's first filter, in the order of `items`.
 
-        Equal to lm-eval's on the same items and batch size. Raises TaskError for an item this task does not have.
+        Equal to lm-eval's on the same items, up to the rounding of the backend's batches. Margins are given if every
+        item has one. Raises TaskError for an item this task does not have.
         """
         self._refuse_strangers(items)
         with quiet():
             asked = [(side, side.requests(self._own(side, items), backend)) for side in self._sides]
             _answer(backend, [r for _, requests in asked for rs in requests.values() for r in rs])
             values = {i: v for side, rs in asked for i, v in side.values(rs, self.metric).items()}
+            margins = {i: m for side, rs in asked for i, m in side.margins(rs).items()}
         shape = (len(items), 2) if self.metric.kind == "pairs" else (len(items),)
-        return ItemScores(self.name, tuple(items), np.array([values[i] for i in items], np.float64).reshape(shape))
+        scored = np.array([values[i] for i in items], np.float64).reshape(shape)
+        apart = np.array([margins[i] for i in items]) if margins and margins.keys() >= set(items) else None
+        return ItemScores(self.name, tuple(items), scored, apart)
 
     def report(self, scores: ItemScores) -> float:
         """lm-eval's own aggregate of the values, such as word_perplexity = exp(-sum(loglik) / sum(words))."""
@@ -146,13 +169,17 @@ class HarnessTask:
 # ---------------------------------------------------------------- finding tasks
 
 
-def _load(settings: Settings) -> tuple[HarnessTask, ...]:
+def _load(settings: Settings, subtask: str | None) -> tuple[HarnessTask, ...]:
     with quiet():
         found = _found(settings)
         for name, _ in settings.metrics:
             if name not in found:
                 raise TaskError(unknown("task in task.metrics", name, found))
-        return tuple(HarnessTask(task, settings) for task in found.values())
+        tasks = tuple(HarnessTask(task, settings, subtask) for task in found.values())
+    if subtask is not None and not any(task.subtasks for task in tasks):
+        fields = {field for task in tasks for side in task._sides for doc in side.docs.values() for field in doc}
+        raise TaskError(unknown("document field in task.subtask:", subtask, fields))
+    return tasks
 
 
 _load_once = lru_cache(maxsize=4)(_load)  # unpickling many tasks of one call loads them once
@@ -160,7 +187,7 @@ _load_once = lru_cache(maxsize=4)(_load)  # unpickling many tasks of one call lo
 
 def _again(settings: Settings, name: str, identity: str) -> HarnessTask:
     """The task in a worker. Raises TaskError if its data or config differ from the driver's."""
-    tasks = {task.name: task for task in _load_once(settings)}
+    tasks = {task.name: task for task in _load_once(settings, json.loads(identity)["subtask"])}
     if name not in tasks:
         raise TaskError(unknown("task", name, tasks))
     task = tasks[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from evomerge.errors import TaskError
+from evomerge.families import Backend, Request
 from evomerge.tasks.splits import Split, digest, item_id
-from evomerge.types import Backend, Metric, Request
+from evomerge.types import Metric
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Settings:
     fewshot_as_multiturn: bool
     system_instruction: str | None
     fewshot_seed: int
+    fewshot_same: bool
     split: Split
 
 
@@ -44,6 +47,8 @@ class Questions:
         self.docs = {i: self.docs[i] for i in dict.fromkeys(self._ids)}
         self._built: dict[str, list[Request]] = {}
         self._rendered: str | None = None
+        for name in ("doc_to_choice", "doc_to_target", "doc_to_text"):
+            setattr(task, name, _remembered(getattr(task, name), self._docs))
         self.examples = [item_id(doc) for doc in task.sampler.df] if self.shots else []  # the few-shot pool
         self._hide_own_examples()
 
@@ -128,6 +133,24 @@ class Questions:
             first.apply(flat)
         return {i: self._value(asked, first.name, metric) for i, asked in requests.items()}
 
+    def margins(self, requests: dict[str, list[Request]]) -> dict[str, float]:
+        """Log-probability of the right choice minus that of the best wrong one, by item, from the same requests.
+
+        Of several right choices the best counts. Items without choices, or without a right or a wrong one, have none.
+        """
+        if self.task.OUTPUT_TYPE != "multiple_choice":
+            return {}
+        found = {i: self._margin(asked) for i, asked in requests.items()}
+        return {i: margin for i, margin in found.items() if math.isfinite(margin)}
+
+    def _margin(self, asked: Sequence[Request]) -> float:
+        doc, named = asked[0].doc, self.task.doc_to_text if self.task.multiple_input else self.task.doc_to_target
+        choices = self.task.doc_to_choice(doc)
+        right = _places(named(doc), choices)
+        logliks = [r.resps[0][0] for r in asked[: len(choices)]]  # lm-eval's others are unconditional
+        wrong = [loglik for k, loglik in enumerate(logliks) if k not in right]
+        return max(logliks[k] for k in right) - max(wrong) if right and wrong else math.nan
+
     def _value(self, asked: Sequence[Request], name: str, metric: Metric) -> Any:
         scores = self.task.process_results(asked[0].doc, [r.filtered_resps[name] for r in asked])
         if metric.name not in scores:
@@ -141,3 +164,25 @@ class Questions:
         if value.shape != ((2,) if metric.kind == "pairs" else ()):
             raise TaskError(f"task '{self.task.task_name}': '{metric.name}' of a document is no number: {value!r}.")
         return value
+
+
+def _remembered(told: Callable[..., Any], docs: Sequence[Any]) -> Callable[..., Any]:
+    """What a document tells, made once: lm-eval compiles the task's template at each look, for every score."""
+    own = {id(doc) for doc in docs}  # kept alive by Questions; of others an id may come to mean another
+    found: dict[int, Any] = {}
+
+    def remembered(doc: Any, *more: Any, **settings: Any) -> Any:
+        if more or settings or id(doc) not in own:
+            return told(doc, *more, **settings)
+        if id(doc) not in found:
+            found[id(doc)] = told(doc)
+        return found[id(doc)]
+
+    return remembered
+
+
+def _places(gold: Any, choices: Sequence[str]) -> set[int]:
+    """Places of the right choices, which a task may give as place, text, or list."""
+    several = gold if isinstance(gold, list) else [gold]
+    places = [choices.index(g) if isinstance(g, str) and g in choices else g for g in several]
+    return {g for g in places if isinstance(g, int) and 0 <= g < len(choices)}

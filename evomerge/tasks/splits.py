@@ -18,15 +18,19 @@ class Split:
     """How items are cut. `seed` is not the run's seed: runs of any seed share their test items.
 
     selection: share of the validation items kept for selection, in (0, 1). test: share cut off for the test,
-    for tasks of a single split only. group: document field; documents of an equal value stay on one side.
+    for tasks of a single split only. group: document field; documents of an equal value stay on one side. bank: at most
+    so many search items a task (None: no limit); what is left out serves nothing, least of all the test.
     """
 
     seed: int = 0
     selection: float = 0.4
     test: float = 0.4
     group: str | None = None
+    bank: int | None = 1000
 
     def __post_init__(self) -> None:
+        if self.bank is not None and (type(self.bank) is not int or self.bank < 2):
+            raise ConfigError(f"split.bank is {self.bank!r}; wanted a whole number from 2, or null for no limit.")
         for name in ("selection", "test"):
             share = getattr(self, name)
             if not 0 < share < 1:
@@ -73,7 +77,10 @@ def divide(name: str, docs: Docs, test: Docs | None, split: Split) -> tuple[dict
         left = [i for i in _order(groups, name, split) if groups[i] not in set(held.values())]
         if len(left) < len(docs):
             notes.append(f"{name}: {len(docs) - len(left)} of {len(docs)} search items are in the test too: dropped")
-    selection, search = _take(left, groups, split.selection)
+    selection, unlimited = _take(left, groups, split.selection)
+    search = _first(unlimited, groups, split.bank)
+    if len(search) < len(unlimited):
+        notes.append(f"{name}: {len(search)} of {len(unlimited)} search items are used (split.bank={split.bank})")
     sides = {"search": tuple(search), "selection": tuple(selection), "test": tuple(tested)}
     _refuse_empty(name, sides, split)
     return sides, notes
@@ -105,6 +112,27 @@ def _take(order: Sequence[str], groups: Mapping[str, str], share: float) -> tupl
     while 0 < end < len(order) and groups[order[end - 1]] == groups[order[end]]:
         end += 1
     return list(order[:end]), list(order[end:])
+
+
+def _first(order: Sequence[str], groups: Mapping[str, str], limit: int | None) -> list[str]:
+    """At most `limit` items in order, in whole groups; the first group whole even if it is larger."""
+    end = len(order) if limit is None else min(limit, len(order))
+    while 0 < end < len(order) and groups[order[end - 1]] == groups[order[end]]:
+        end -= 1
+    return [i for i in order if groups[i] == groups[order[0]]] if order and not end else list(order[:end])
+
+
+def subtasks_of(name: str, docs: Docs, field: str | None) -> dict[str, str]:
+    """Sub-task of each item: its value of `field`; empty if no document has it. Raises TaskError if only some do."""
+    if field is None or not any(field in doc for doc in docs.values()):
+        return {}
+    for item, doc in docs.items():
+        if field not in doc:
+            raise TaskError(
+                f"task '{name}': document {item} has no field '{field}', others have. task.subtask names a field that "
+                f"all documents of a task have, or none. This one has: {', '.join(doc)}."
+            )
+    return {item: str(doc[field]) for item, doc in docs.items()}
 
 
 def _refuse_empty(name: str, sides: Mapping[str, tuple[str, ...]], split: Split) -> None:

@@ -139,7 +139,7 @@ def make_backend(base_folder: Path) -> Callable[..., HFBackend]:
 
     def make(folder: Path = base_folder, batch_size: int = 4) -> HFBackend:
         model = AutoModelForCausalLM.from_pretrained(folder)
-        return HFBackend(batch_size=batch_size).wrap(model, AutoTokenizer.from_pretrained(folder))
+        return HFBackend(batch_size=batch_size, share_prefix=False).wrap(model, AutoTokenizer.from_pretrained(folder))
 
     return make
 

@@ -264,6 +264,18 @@ def test_examples_from_the_search_split_equal_lm_evals_own_exclusion(tmp_path: P
     assert found == plain(by_lm_eval(backend, tmp_path, "sums_val", "perplexity", num_fewshot=2), "perplexity")
 
 
+def test_the_same_examples_before_every_document_on_request(tmp_path: Path, backend: HFBackend):
+    write_task(tmp_path, "sums", "choice", SPLITS, fewshot_split="train")
+    beginnings = {}
+    for same in (False, True):
+        (task,) = load(["sums"], tmp_path, num_fewshot=2, fewshot_same=same)
+        (side,) = [s for s in task._sides if set(s.docs) & set(task.items["test"])]
+        prompts = [asked[0].args[0] for asked in side.requests(side.docs, backend).values()]
+        beginnings[same] = {prompt.rsplit("\n\n", 1)[0] for prompt in prompts}
+        assert task.identity()["fewshot_same"] is same
+    assert len(beginnings[True]) == 1 < len(beginnings[False])
+
+
 def test_a_zero_in_the_tasks_config_stands_and_is_noted(tmp_path: Path):
     write_task(tmp_path, "sums", "choice", SPLITS, num_fewshot=0)
     (task,) = load(["sums"], tmp_path, num_fewshot=5)
@@ -335,6 +347,38 @@ def test_groups_of_a_task_stay_together(tmp_path: Path):
     assert sum(len(t) for t in topics) == len({doc["topic"] for doc in DOCS})
 
 
+def test_sub_tasks_come_from_the_documents_and_are_part_of_identity(tmp_path: Path):
+    write_task(tmp_path, "sums", "choice", SPLITS)
+    write_task(tmp_path, "bare", "choice", {s: [_without(d, "topic") for d in docs] for s, docs in SPLITS.items()})
+    sums, bare = load(["sums", "bare"], tmp_path, subtask="topic")
+    topic = {item_id(doc): doc["topic"] for doc in DOCS}
+    asked = [i for items in sums.items.values() for i in items]
+    assert {i: sums.subtasks[i] for i in asked} == {i: topic[i] for i in asked} and bare.subtasks == {}
+    plain, alike = load(["sums", "bare"], tmp_path)
+    assert plain.subtasks == {} and plain.items == sums.items and alike.identity() == bare.identity()
+    assert {k for k in plain.identity() if plain.identity()[k] != sums.identity()[k]} == {"subtask"}
+
+
+def _without(doc: dict[str, Any], field: str) -> dict[str, Any]:
+    return {name: value for name, value in doc.items() if name != field}
+
+
+def test_a_task_travels_with_its_sub_tasks(tmp_path: Path):
+    write_task(tmp_path, "sums", "choice", SPLITS)
+    (task,) = load(["sums"], tmp_path, subtask="topic", split={"bank": 3})
+    again = pickle.loads(pickle.dumps(task))
+    assert again.subtasks == task.subtasks and again.items == task.items and len(again.items["search"]) == 3
+
+
+def test_a_field_that_no_task_has_is_refused_with_the_nearest(folder: Path):
+    with pytest.raises(TaskError, match=r"document field in task.subtask: 'topics'. Did you mean 'topic'"):
+        load(["choice", "loglik"], folder, subtask="topics")
+
+
+def test_answers_are_scored_after_the_first_filter(folder: Path):
+    assert [task.filter for task in load(["generate", "choice"], folder)] == ["half", "none"]
+
+
 # ---------------------------------------------------------------- metrics and names
 
 
@@ -372,6 +416,7 @@ def test_the_yaml_of_conf_holds_loads_own_defaults(folder: Path):
     config = yaml.safe_load((Path(__file__).parents[2] / "conf/task/harness.yaml").read_text())
     assert config.pop("_target_") == "evomerge.tasks.harness.load"
     parameters = inspect.signature(load).parameters
+    config.pop("languages")  # of the wrapper around the tasks
     assert set(config) == set(parameters) - {"split"}  # interpolated from the config group of that name
     defaults = {name: parameters[name].default for name in config if name not in ("names", "metrics")}
     assert {name: config[name] for name in defaults} == defaults

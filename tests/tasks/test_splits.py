@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evomerge.errors import ConfigError, TaskError
-from evomerge.tasks.splits import Split, as_split, divide, item_id
+from evomerge.tasks.splits import Split, as_split, divide, item_id, subtasks_of
 
 
 def docs_of(n: int, per_group: int = 1) -> dict[str, dict]:
@@ -89,7 +89,39 @@ def test_an_empty_side_is_refused_with_a_remedy(n: int, test: int | None, split:
         divide("t", docs_of(n), held, split)
 
 
+def test_a_bank_is_the_first_search_items_and_the_rest_serves_nothing():
+    docs = docs_of(40)
+    whole, _ = divide("t", docs, None, Split(bank=None))
+    sides, notes = divide("t", docs, None, Split(bank=10))
+    assert sides == {**whole, "search": whole["search"][:10]}
+    assert notes[1:] == ["t: 10 of 14 search items are used (split.bank=10)"]
+    assert divide("t", docs, None, Split(bank=14))[1] == notes[:1]
+
+
+@given(bank=st.integers(2, 30), per_group=st.integers(1, 7))
+def test_a_bank_holds_whole_groups_and_no_more_than_it_may(bank: int, per_group: int):
+    docs = docs_of(60, per_group)
+    whole, sides = (divide("t", docs, None, Split(bank=b, group="passage"))[0] for b in (None, bank))
+    kept = {docs[i]["passage"] for i in sides["search"]}
+    assert set(sides["search"]) == {i for i in whole["search"] if docs[i]["passage"] in kept}
+    assert len(sides["search"]) <= bank or len(kept) == 1
+    left = len(whole["search"]) - len(sides["search"])
+    assert left == 0 or len(sides["search"]) > bank - per_group
+
+
+def test_sub_tasks_are_the_values_of_a_field_that_all_documents_have():
+    docs = docs_of(6, per_group=3)
+    assert subtasks_of("t", docs, "passage") == {i: str(doc["passage"]) for i, doc in docs.items()}
+    assert subtasks_of("t", docs, None) == subtasks_of("t", docs, "subject") == {}
+    some = {**docs, "x": {"q": 9}}
+    with pytest.raises(TaskError, match=r"'t': document x has no field 'passage', others have.*This one has: q\."):
+        subtasks_of("t", some, "passage")
+
+
 def test_bad_settings_are_refused():
+    for bank in (1, 2.5, True, "all"):
+        with pytest.raises(ConfigError, match=r"split.bank is .*; wanted a whole number from 2, or null"):
+            Split(bank=bank)
     with pytest.raises(ConfigError, match=r"split.selection is 1.0"):
         Split(selection=1.0)
     with pytest.raises(ConfigError, match=r"'sede'. Did you mean 'seed'"):
