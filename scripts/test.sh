@@ -8,4 +8,4 @@ if [ "${1:-}" = "--fast" ]; then
 fi
 ruff format --check --quiet . && ruff check --quiet . && mypy --no-error-summary
 export HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
-exec python -m pytest -q "${SELECT[@]}" --cov --cov-report=term:skip-covered --durations=10 "$@"
+exec python -m pytest -q -n logical --dist loadfile "${SELECT[@]}" --cov --cov-report=term:skip-covered --durations=10 "$@"
