@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from evomerge import config, launch
+from evomerge import config, grading, ingredients, launch, preparation
 from evomerge.errors import ConfigError
 from evomerge.journal import Watch, rows, unwatched
 from evomerge.overrides import Settings, assign, overrides
@@ -86,8 +86,8 @@ def search(
     cfg = config.settings(words, dirs)
     folder = Path(str(cfg.run))
     with _checking(progress):
-        prepared = launch.prepare(cfg, folder, force=force)
-        launch.place_parents(prepared, cfg)
+        prepared = preparation.prepare(cfg, folder, force=force)
+        preparation.place_parents(prepared, cfg)
     with _shown(progress, watch) as told:
         command = {"overrides": words, "config_dirs": dirs, "cwd": str(Path.cwd())}
         launch.run(prepared, folder, command, watch=told)
@@ -185,7 +185,7 @@ def score(
     Returns, by task: {"metric": name, "score": float, "stderr": float, "items": int}.
     """
     cfg = config.settings(_words(settings), [str(d) for d in config_dirs])
-    return launch.score(cfg, str(model), split)
+    return grading.score(cfg, str(model), split)
 
 
 def _export(folder: Path, to: Path, pick: str, device: str | None) -> Path:
@@ -219,5 +219,5 @@ def _device(folder: Path, name: str | None) -> torch.device:
 def _family_of(folder: Path) -> Family:
     words, config_dirs, cwd = launch.command_of(folder)
     with chdir(cwd):
-        family: Family = launch.open_parents(config.settings(words, config_dirs))
+        family: Family = ingredients.open_parents(config.settings(words, config_dirs))
         return family

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evomerge.errors import ConfigError
-from evomerge.types import Evaluation, Items
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,7 @@ class Meter:
         self._budget, self._each = budget, items_each
         self._before, self._since = seconds_before, time.monotonic()
         self.evaluations = self.items = 0
+        self.unraced = 0  # items that the same candidates would have been asked without race and aliases
 
     def room(self, lag: int) -> tuple[int, str]:
         """How many candidates may be asked now, at most `lag`, and which limit says so ("" if none)."""
@@ -52,14 +51,12 @@ class Meter:
             "seconds": lag if limits.seconds is None or self.elapsed() < limits.seconds else 0,
         }
 
-    def count(self, evaluations: Sequence[Evaluation]) -> None:
-        self.evaluations += len(evaluations)
-        self.items += sum(n_items(e.items) for e in evaluations if e.alias_of is None)
+    def count(self, evaluations: int, items: int) -> None:
+        """Candidates committed, and the items paid for them."""
+        self.evaluations += evaluations
+        self.items += items
+        self.unraced += evaluations * self._each
 
     def elapsed(self) -> float:
         """Seconds of this phase, those of earlier processes included."""
         return self._before + time.monotonic() - self._since
-
-
-def n_items(items: Items) -> int:
-    return sum(len(ids) for ids in items.values())

@@ -23,7 +23,7 @@ CONF = next(p for p in (HERE / "conf", HERE.parent / "conf") if p.is_dir())  # w
 ZOO = HERE / "zoo"
 
 #: Settings that are mappings of the user's own keys: Hydra must be told that adding to them is meant.
-OPEN = ("space.ranges", "space.scales", "space.fixed", "task.metrics")
+OPEN = ("space.ranges", "space.scales", "space.fixed", "task.metrics", "task.languages", "measures", "constraints")
 
 OmegaConf.register_new_resolver("zoo", lambda name: str(ZOO / name), replace=True)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from evomerge.errors import EvomergeError, MergeError
-from evomerge.types import Evaluation, ItemScores, Task, Work
+from evomerge.families import Task
+from evomerge.types import Evaluation, Items, ItemScores, Recipe, Work
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,27 @@ class Evaluator:
     device: torch.device
     dtype: str
     threads: int | None = None
+    references: Mapping[str, Recipe] = field(default_factory=dict)
 
     def open(self) -> Bench:
-        """Load the live model; tasks build the requests they need at their first score."""
+        """Load the live model; tasks build the requests they need at their first score.
+
+        A task that compares candidates with references is shown those that it says are `wanted`.
+        """
         if self.threads:
             torch.set_num_threads(self.threads)
         self.backend.open(self.family, self.device, self.dtype)
+        self._show_references()
         return Bench(self.backend, {task.name: task for task in self.tasks})
+
+    def _show_references(self) -> None:
+        comparing: list[Any] = [t for t in self.tasks if hasattr(t, "observe")]
+        for name, recipe in self.references.items():
+            watching = [t for t in comparing if name in t.wanted(tuple(self.references))]
+            if watching:
+                self.backend.write(recipe)
+            for task in watching:
+                task.observe(name, self.backend)
 
 
 class Bench:
@@ -42,30 +57,48 @@ class Bench:
 
     def evaluate(
         self, work: Work, *, shrink: int = 1, record: Callable[..., None] = lambda kind, **facts: None
-    ) -> Evaluation:
-        """Build and score. What is the candidate's own fault becomes an error code, with the traceback in `record`.
+    ) -> Iterator[Evaluation]:
+        """Build once, then score rung by rung until the work is over.
 
-        Raises MemoryError if the device is full: `shrink` divides the batch size for a retry. Other errors of the
-        user's settings (a task without its chat template) pass: no candidate could do better.
+        What is the candidate's own fault becomes an error code, with the traceback in `record`. Raises MemoryError if
+        the device is full: `shrink` divides the batch size for a retry. Other errors of the user's settings (a task
+        without its chat template) pass: no candidate could do better.
         """
         self._backend.batch_size = max(1, self._batch_size // shrink)
-        scores, code = self._scores(work, record)
+        answered = list(work.answered)
+        built = False
+        for items in work.rungs[len(answered) :]:
+            scores, code = self._scores(work, items, record, built=built)
+            built = True
+            answered.append(scores)
+            last = code is not None or work.over(answered)
+            yield self._evaluation(work, len(answered) - 1, items, scores, code, last)
+            if last:
+                return
+
+    def _evaluation(
+        self, work: Work, place: int, items: Items, scores: tuple[ItemScores, ...], code: str | None, last: bool
+    ) -> Evaluation:
         return Evaluation(
             work.id,
             work.phase,
             work.recipe.digest,
-            work.items,
-            scores,
+            items,
+            scores if work.phase == "references" else tuple(replace(s, margins=None) for s in scores),
             genome=work.genome,
-            rung=work.rung,
+            rung=work.rung + place,
             batch_size=self._backend.batch_size,
             error_code=code,
+            last=last,
         )
 
-    def _scores(self, work: Work, record: Callable[..., None]) -> tuple[tuple[ItemScores, ...], str | None]:
+    def _scores(
+        self, work: Work, items: Items, record: Callable[..., None], *, built: bool
+    ) -> tuple[tuple[ItemScores, ...], str | None]:
         try:
-            self._backend.write(work.recipe)
-            scores = tuple(self._tasks[task].score(self._backend, ids) for task, ids in work.items.items())
+            if not built:
+                self._backend.write(work.recipe)
+            scores = tuple(self._tasks[task].score(self._backend, ids) for task, ids in items.items())
         except torch.OutOfMemoryError as e:
             raise MemoryError(str(e)) from e
         except MergeError as e:

@@ -11,15 +11,16 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evomerge.errors import JournalError
 from evomerge.lines import AppendOnly, read_lines
-from evomerge.rows import commit_row, evaluation_row, read_commit, read_evaluation
-from evomerge.types import Evaluation, Items, Result, Work
+from evomerge.rows import Commit, commit_row, evaluation_row, merged, read_commit, read_evaluation
+from evomerge.types import Evaluation, Items, Work
 
-SCHEMA = 1
+SCHEMA = 2
 #: An evaluation may stand in for equal ones of its own and later phases only: then a run that was extended
 #: after its test has the same search rows as a run that had the larger budget from the start.
 PHASES = ("references", "search", "control", "selection", "test")
@@ -45,7 +46,7 @@ class Journal:
         self._events = AppendOnly(self.folder / "events.jsonl")
         self._by_key: dict[Key, Evaluation] = {}
         self._originals: dict[tuple[str, str, str], Evaluation] = {}  # first full evaluation of (phase, recipe, items)
-        self._commits: dict[tuple[str, int], list[Result]] = {}
+        self._commits: dict[tuple[str, int], Commit] = {}
         self._stops: dict[str, dict[str, Any]] = {}
         self.header: dict[str, Any] | None = None
         try:
@@ -75,27 +76,46 @@ class Journal:
     # ------------------------------------------------------------ evaluations
 
     def missing(self, works: Iterable[Work]) -> list[Work]:
-        """The works that no row answers yet. Raises JournalError if a replayed genome or its recipe differs at all."""
+        """The works with rungs that no row answers yet, each with the answers on file.
+
+        Raises JournalError if a replayed genome or its recipe differs at all.
+        """
         absent = []
         for work in works:
-            known = self.find(work)
-            if known is None:
-                absent.append(work)
-            elif (known.genome, known.recipe_digest) != (work.genome, work.recipe.digest):
-                what = "genome" if known.genome != work.genome else "recipe"
-                raise JournalError(
-                    f"replay of {work.phase} {work.id} in {self.folder} asked another {what} than the journal holds: a "
-                    "library or the machine's arithmetic has changed. Continue with the versions in the journal's "
-                    "header, or use a new folder."
-                )
+            known = self.rungs(work)
+            if not (known and known[-1].last):
+                absent.append(replace(work, answered=tuple(e.scores for e in known)))
         return absent
 
-    def find(self, work: Work) -> Evaluation | None:
-        return self._by_key.get(_key(work.phase, work.id, work.rung, work.recipe.digest))
+    def rungs(self, work: Work) -> list[Evaluation]:
+        """What is on file of a work, rung by rung, aliases carrying the scores of their originals."""
+        found: list[Evaluation] = []
+        for rung, items in enumerate(work.rungs, work.rung):
+            known = self._by_key.get(_key(work.phase, work.id, rung, work.recipe.digest))
+            if known is None:
+                break
+            self._refuse_another(known, work)
+            found.append(self._resolved(known, work, items))
+        return found
 
-    def original(self, work: Work) -> Evaluation | None:
+    def paid(self, work: Work) -> int:
+        """Items of a work that were scored for it; aliases cost nothing."""
+        keys = (_key(work.phase, work.id, rung, work.recipe.digest) for rung, _ in enumerate(work.rungs, work.rung))
+        rows = (self._by_key.get(key) for key in keys)
+        return sum(sum(map(len, e.items.values())) for e in rows if e is not None and e.alias_of is None)
+
+    def _refuse_another(self, known: Evaluation, work: Work) -> None:
+        if (known.genome, known.recipe_digest) != (work.genome, work.recipe.digest):
+            what = "genome" if known.genome != work.genome else "recipe"
+            raise JournalError(
+                f"replay of {work.phase} {work.id} in {self.folder} asked another {what} than the journal holds: a "
+                "library or the machine's arithmetic has changed. Continue with the versions in the journal's "
+                "header, or use a new folder."
+            )
+
+    def original(self, work: Work, items: Items) -> Evaluation | None:
         """A full evaluation of an equal recipe on equal items, in this phase or an earlier one."""
-        where = (work.recipe.digest, _items_key(work.items))
+        where = (work.recipe.digest, _items_key(items))
         earlier = PHASES[: PHASES.index(work.phase) + 1]
         return next((e for p in earlier if (e := self._originals.get((p, *where)))), None)
 
@@ -104,26 +124,24 @@ class Journal:
         self._append(evaluation_row(evaluation))
 
     def view(self, works: Sequence[Work]) -> list[Evaluation]:
-        """The evaluations of these works, in their order, aliases carrying the scores of their originals."""
-        found = [self.find(work) for work in works]
-        assert all(found), "a view is taken only of evaluated work"
-        return [self._resolved(e, w) for e, w in zip(found, works, strict=True) if e]
+        """One evaluation per work, in their order: its rungs in one."""
+        return [merged(self.rungs(work)) for work in works]
 
-    def _resolved(self, evaluation: Evaluation, work: Work) -> Evaluation:
+    def _resolved(self, evaluation: Evaluation, work: Work, items: Items) -> Evaluation:
         if evaluation.alias_of is None:
             return evaluation
-        original = self.original(work)
+        original = self.original(work, items)
         assert original is not None, "an alias is written after its original"
-        return original
+        return replace(evaluation, scores=original.scores)
 
     # ------------------------------------------------------------ commits and stops
 
-    def commit(self, phase: str, batch: int, results: Sequence[Result], facts: Mapping[str, Any]) -> None:
+    def commit(self, phase: str, batch: int, commit: Commit) -> None:
         """Write what the optimizer will be told about a batch."""
-        self._append(commit_row(phase, batch, results, facts))
+        self._append(commit_row(phase, batch, commit))
 
-    def told(self, phase: str, batch: int) -> list[Result] | None:
-        """What was told for a batch, read back, or None if it was never committed."""
+    def committed(self, phase: str, batch: int) -> Commit | None:
+        """What was told for a batch and why, read back, or None if it was never committed."""
         return self._commits.get((phase, batch))
 
     def stop(self, phase: str, **outcome: Any) -> None:

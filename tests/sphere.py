@@ -15,13 +15,16 @@ import numpy as np
 
 from evomerge.budget import Budget
 from evomerge.estimators.mean import Mean
+from evomerge.estimators.post_strat import PostStrat
 from evomerge.executors.local import Local
 from evomerge.journal import Journal, rows, unwatched
 from evomerge.objectives.weighted_mean import WeightedMean
 from evomerge.optimizers.cma_es import CmaEs
 from evomerge.optimizers.lambda_grid import LambdaGrid
 from evomerge.phases import search
-from evomerge.plan import Plan
+from evomerge.plan import Goals, Plan
+from evomerge.races.none import NoRace
+from evomerge.subsets.everything import Everything
 from evomerge.types import Blend, Evaluation, Genome, Items, ItemScores, Metric, Recipe, Slot, Variable, Work
 
 TASKS = ("alpha", "beta")
@@ -55,21 +58,27 @@ class SphereBench:
     def __init__(self, fails: Callable[[Work], str | None]):
         self._fails = fails
 
-    def evaluate(self, work: Work, *, shrink: int, record: Callable[..., None]) -> Evaluation:
-        np.random.rand(3)
-        random.random()
-        code = self._fails(work)
-        scores = () if code else tuple(_scores(work, task) for task in work.items)
-        return Evaluation(
-            work.id,
-            work.phase,
-            work.recipe.digest,
-            work.items,
-            scores,
-            work.genome,
-            batch_size=8 // shrink,
-            error_code=code,
-        )
+    def evaluate(self, work: Work, *, shrink: int, record: Callable[..., None]) -> Iterator[Evaluation]:
+        answered = list(work.answered)
+        for items in work.rungs[len(answered) :]:
+            np.random.rand(3)
+            random.random()
+            code = self._fails(work)
+            answered.append(() if code else tuple(_scores(work, task, ids) for task, ids in items.items()))
+            yield Evaluation(
+                work.id,
+                work.phase,
+                work.recipe.digest,
+                items,
+                answered[-1],
+                work.genome,
+                rung=work.rung + len(answered) - 1,
+                batch_size=8 // shrink,
+                error_code=code,
+                last=code is not None or work.over(answered),
+            )
+            if code is not None or work.over(answered):
+                return
 
 
 class SphereEvaluator:
@@ -80,11 +89,11 @@ class SphereEvaluator:
         return SphereBench(self._fails)
 
 
-def _scores(work: Work, task: str) -> ItemScores:
+def _scores(work: Work, task: str, ids: tuple[str, ...]) -> ItemScores:
     x = np.array(work.recipe.slots[0].blends["*"].knobs["weight"])
     clean = -float(((x - CENTRE) ** 2).sum())
-    noise = [int(hashlib.sha256(f"{task}{i}".encode()).hexdigest()[:4], 16) / 65536 for i in work.items[task]]
-    return ItemScores(task, work.items[task], clean + 0.01 * np.array(noise))
+    noise = [int(hashlib.sha256(f"{task}{i}".encode()).hexdigest()[:4], 16) / 65536 for i in ids]
+    return ItemScores(task, ids, clean + 0.01 * np.array(noise))
 
 
 class Shuffled(Local):
@@ -113,11 +122,15 @@ def plan(seed: int = 1, **changes: Any) -> Plan:
         make_control=lambda start: LambdaGrid(space.variables, seed, points=5),
         evaluator=SphereEvaluator(),
         executor=Local(),
+        subset=Everything(),
         estimator=Mean(),
-        objective=WeightedMean(),
+        robust=PostStrat(),
+        race=NoRace(),
+        goals=Goals(WeightedMean()),
         metrics={task: Metric("closeness", True) for task in TASKS},
         items={split: items(split) for split in ("search", "selection", "test")},
         budget=Budget(evaluations=24),
+        seed=seed,
     )
     return replace(made, **changes)
 

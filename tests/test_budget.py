@@ -8,26 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evomerge.budget import Budget, Meter, n_items
+from evomerge.budget import Budget, Meter
 from evomerge.errors import ConfigError
-from evomerge.types import Evaluation
 
-ITEMS = {"a": ("1", "2", "3"), "b": ("4",)}  # 4 in all
-
-
-def spent(n, aliases=0, failed=0):
-    found = [Evaluation(i, "search", "d", ITEMS, ()) for i in range(n - aliases - failed)]
-    found += [Evaluation(i, "search", "d", ITEMS, (), alias_of="search:0") for i in range(aliases)]
-    return found + [Evaluation(i, "search", "d", ITEMS, (), error_code="merge") for i in range(failed)]
+EACH = 4  # items of a candidate
 
 
 def meter(before=0.0, **limits):
-    return Meter(Budget(**limits), n_items(ITEMS), before)
-
-
-def test_items_are_counted_over_tasks():
-    assert n_items(ITEMS) == 4
-    assert n_items({}) == 0
+    return Meter(Budget(**limits), EACH, before)
 
 
 def test_while_there_is_room_for_a_whole_batch_no_limit_is_named():
@@ -37,16 +25,16 @@ def test_while_there_is_room_for_a_whole_batch_no_limit_is_named():
 
 def test_the_last_batch_is_what_is_left_and_then_nothing():
     found = meter(evaluations=10)
-    found.count(spent(8))
+    found.count(8, EACH * 8)
     assert found.room(8) == (2, "evaluations")
-    found.count(spent(2))
+    found.count(2, EACH * 2)
     assert found.room(8) == (0, "evaluations")
 
 
 def test_items_leave_room_for_whole_candidates_only():
     found = meter(items=15)
     assert found.room(8) == (3, "items")
-    found.count(spent(3))
+    found.count(3, EACH * 3)
     assert (found.items, found.room(8)) == (12, (0, "items"))
 
 
@@ -60,10 +48,11 @@ def test_the_tightest_limit_is_named():
     assert meter(evaluations=5, items=12, seconds=1e-9, before=1.0).room(8) == (0, "seconds")
 
 
-def test_failures_count_as_evaluations_and_items_and_aliases_as_evaluations_only():
+def test_what_a_race_or_an_alias_spared_is_the_difference_to_the_unraced_items():
     found = meter(evaluations=100)
-    found.count(spent(7, aliases=2, failed=1))
-    assert (found.evaluations, found.items) == (7, 5 * 4)
+    found.count(7, 5 * EACH)
+    assert (found.evaluations, found.items, found.unraced) == (7, 20, 28)
+    assert found.room(100) == (93, "evaluations")
 
 
 def test_time_runs_and_starts_where_earlier_processes_stopped(monkeypatch):
@@ -89,7 +78,7 @@ def test_no_limit_is_overshot_and_none_is_left_unused(evaluations, items, lags):
     for lag in lags:
         room, limit = found.room(lag)
         assert 0 <= room <= lag and (limit == "") == (room == lag and room > 0)
-        found.count(spent(room))
+        found.count(room, EACH * room)
     most = min([n for n in (evaluations, None if items is None else items // 4) if n is not None])
     assert found.evaluations == min(most, sum(lags))
     assert found.items == 4 * found.evaluations

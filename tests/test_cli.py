@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from evomerge import build, config, launch
+from evomerge import build, config, ingredients
 from evomerge.cli import main
 from evomerge.export import finalist
 from evomerge.journal import rows
@@ -65,7 +65,7 @@ def test_the_export_is_the_winner_bit_for_bit(finished, tmp_path):
     assert main(["export", str(finished), "--to", str(tmp_path / "out")]) == 0
     saved = load_file(tmp_path / "out" / "model.safetensors")
     recipe, _ = finalist(finished)
-    family = launch.open_parents(config.settings(json.loads((finished / "command.json").read_text())["overrides"]))
+    family = ingredients.open_parents(config.settings(json.loads((finished / "command.json").read_text())["overrides"]))
     model, _ = blank.live_model(family.base_folder, torch.device("cpu"), recipe.out_dtype)
     live = blank.targets(model, family.model.files)
     build.write(recipe, family, live)

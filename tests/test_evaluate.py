@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,7 +39,8 @@ class Task:
 
 def evaluate(backend, task, record=lambda kind, **facts: None, shrink=1):
     work = Work(3, "search", recipe((0.5,) * 4), {"task": ("x", "y")}, genome=(0.5,))
-    return Bench(backend, {"task": task}).evaluate(work, shrink=shrink, record=record)
+    (found,) = Bench(backend, {"task": task}).evaluate(work, shrink=shrink, record=record)
+    return found
 
 
 def test_a_good_candidate_comes_back_with_its_items_and_scores():
@@ -79,6 +81,54 @@ def test_an_interrupt_passes():
         evaluate(Backend(KeyboardInterrupt()), Task())
 
 
+class Stops:
+    """A judge that ends a race after so many rungs."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def stops(self, answered):
+        return len(answered) >= self.after
+
+
+def raced(**changes):
+    chunks = tuple({"task": (i,)} for i in "abcd")
+    return replace(Work(3, "search", recipe((0.5,) * 4), {"task": tuple("abcd")}, chunks=chunks), **changes)
+
+
+def test_a_race_is_built_once_and_ends_where_the_judge_says():
+    backend = Backend()
+    backend.write = lambda recipe, written=[]: written.append(1) or setattr(backend, "written", len(written))
+    found = list(Bench(backend, {"task": Task()}).evaluate(raced(judge=Stops(3), rung=8)))
+    assert [(e.rung, e.last, e.items["task"]) for e in found] == [
+        (8, False, ("a",)),
+        (9, False, ("b",)),
+        (10, True, ("c",)),
+    ]
+    assert backend.written == 1
+
+
+def test_a_race_goes_on_after_what_is_on_file():
+    known = tuple((ItemScores("task", (i,), np.ones(1)),) for i in "ab")
+    found = list(Bench(Backend(), {"task": Task()}).evaluate(raced(answered=known)))
+    assert [(e.rung, e.last, e.items["task"]) for e in found] == [(2, False, ("c",)), (3, True, ("d",))]
+
+
+def test_an_error_in_a_race_is_its_last_rung():
+    found = list(Bench(Backend(), {"task": Task(np.nan)}).evaluate(raced()))
+    assert [(e.error_code, e.last) for e in found] == [("non_finite_score:task", True)]
+
+
+def test_margins_are_kept_of_references_only():
+    class Choices(Task):
+        def score(self, backend, items):
+            return replace(super().score(backend, items), margins=np.ones(len(items)))
+
+    for phase, kept in (("references", True), ("search", False)):
+        (found,) = Bench(Backend(), {"task": Choices()}).evaluate(replace(raced(phase=phase), chunks=()))
+        assert (found.scores[0].margins is not None) == kept
+
+
 def test_a_retry_shrinks_the_batch_of_that_attempt():
     task = Task()
     assert evaluate(Backend(), task, shrink=4).batch_size == 2
@@ -87,11 +137,11 @@ def test_a_retry_shrinks_the_batch_of_that_attempt():
 
 
 def test_an_evaluator_travels_and_scores_the_same(command, tmp_path):
-    from evomerge import config, launch
+    from evomerge import config, preparation
 
-    plan = launch.prepare(config.settings([c for c in command[1:]]), tmp_path).plan
+    plan = preparation.prepare(config.settings([c for c in command[1:]]), tmp_path).plan
     work = Work("average", "references", plan.references["average"], plan.items["search"])
-    here = plan.evaluator.open().evaluate(work)
-    there = pickle.loads(pickle.dumps(plan.evaluator)).open().evaluate(work)  # our own bytes, made a line above
+    (here,) = plan.evaluator.open().evaluate(work)
+    (there,) = pickle.loads(pickle.dumps(plan.evaluator)).open().evaluate(work)  # our own bytes, made a line above
     assert here.error_code is None
     assert all(np.array_equal(a.values, b.values) for a, b in zip(here.scores, there.scores, strict=True))

@@ -11,6 +11,7 @@ import pytest
 
 from evomerge.errors import JournalError
 from evomerge.journal import PHASES, SCHEMA, Journal, differences, events, rows
+from evomerge.rows import Commit
 from evomerge.types import Evaluation, ItemScores, Result, Work
 from tests.sphere import recipe
 
@@ -32,6 +33,14 @@ def evaluation(of, value=1.0, **changes):
     scores = tuple(ItemScores(t, ids, np.full(len(ids), value)) for t, ids in of.items.items())
     made = Evaluation(of.id, of.phase, of.recipe.digest, of.items, scores, of.genome, of.rung, batch_size=8)
     return replace(made, **changes)
+
+
+def original(journal, work):
+    return journal.original(work, work.items)
+
+
+def told(*results):
+    return Commit(tuple(results), tuple(() for _ in results), tuple(() for _ in results))
 
 
 def reopened(journal):
@@ -66,13 +75,13 @@ def test_a_candidate_that_decodes_to_another_recipe_is_refused(journal):
 @pytest.mark.parametrize("changes", [{"phase": "control"}, {"ident": 1}, {"rung": 1}])
 def test_another_phase_id_or_rung_is_other_work(journal, changes):
     journal.add(evaluation(work()))
-    assert journal.find(work(**changes)) is None
+    assert journal.rungs(work(**changes)) == []
 
 
 def test_a_finalist_of_the_same_name_but_another_recipe_is_other_work(journal):
     journal.add(evaluation(work("mean", "test", x=0.1)))
-    assert journal.find(work("mean", "test", x=0.1)) is not None
-    assert journal.find(work("mean", "test", x=0.2)) is None
+    assert journal.rungs(work("mean", "test", x=0.1))
+    assert not journal.rungs(work("mean", "test", x=0.2))
 
 
 @pytest.mark.parametrize("phase", ["search", "control"])
@@ -94,6 +103,48 @@ def test_views_are_in_the_order_of_the_works_and_not_of_the_file(journal):
     for one in (works[2], works[0], works[3], works[1]):
         journal.add(evaluation(one, one.id))
     assert values(journal.view(works)) == [[[i, i]] for i in range(4)]
+
+
+# ---------------------------------------------------------------- rungs
+
+CHUNKS = ({"t": ("i1",)}, {"t": ("i2",)}, {"u": ("j",)})
+RACED = {"items": {"t": ("i1", "i2"), "u": ("j",)}, "chunks": CHUNKS, "rung": 6}
+
+
+def rung_of(of, place, value=1.0, **changes):
+    one = replace(of, items=of.rungs[place], rung=of.rung + place)
+    return evaluation(one, value, **{"last": place == len(of.rungs) - 1, **changes})
+
+
+def test_work_stays_missing_until_its_last_rung_with_what_it_has_answered(journal):
+    raced = work(**RACED)
+    for place in range(3):
+        (left,) = journal.missing([raced])
+        assert [s[0].items for s in left.answered] == [tuple(*c.values()) for c in CHUNKS[:place]]
+        journal.add(rung_of(raced, place, place))
+    assert journal.missing([raced]) == []
+    assert [s.values.tolist() for s in journal.view([raced])[0].scores] == [[0.0, 1.0], [2.0]]
+
+
+def test_a_candidate_that_was_stopped_is_asked_no_more(journal):
+    raced = work(**RACED)
+    journal.add(rung_of(raced, 0, last=True))
+    assert journal.missing([raced]) == []
+    assert journal.view([raced])[0].items == {"t": ("i1",)}
+
+
+def test_rungs_of_another_draw_are_other_work(journal):
+    journal.add(rung_of(work(**RACED), 0, last=True))
+    assert journal.missing([work(**{**RACED, "rung": 9})])
+
+
+def test_what_was_paid_leaves_aliases_out(journal):
+    raced, twin = work(**RACED), work(1, **{**RACED, "rung": 0})
+    journal.add(rung_of(raced, 0))
+    journal.add(rung_of(raced, 1, last=True))
+    journal.add(rung_of(twin, 0, scores=(), alias_of="search:0", last=True))
+    assert (journal.paid(raced), journal.paid(twin)) == (2, 0)
+    assert values(journal.view([twin])) == [[[1.0]]]
 
 
 # ---------------------------------------------------------------- aliases
@@ -120,42 +171,42 @@ def test_an_alias_of_a_failure_is_a_failure(journal):
 @pytest.mark.parametrize("asked", PHASES)
 def test_originals_are_of_the_same_or_an_earlier_phase(journal, paid, asked):
     journal.add(evaluation(work("x", paid)))
-    found = journal.original(work("y", asked))
+    found = original(journal, work("y", asked))
     assert (found is not None) == (PHASES.index(paid) <= PHASES.index(asked))
 
 
 def test_the_earliest_phase_is_the_original_whatever_the_order_on_file(journal):
     journal.add(evaluation(work("x", "test"), 2.0))
     journal.add(evaluation(work("r", "references"), 1.0))
-    assert journal.original(work("y", "test")).phase == "references"
+    assert original(journal, work("y", "test")).phase == "references"
 
 
 def test_equal_items_in_another_order_are_equal_and_others_are_not(journal):
     journal.add(evaluation(work(0, items={"t": ("i1", "i2"), "u": ("j",)})))
-    assert journal.original(work(1, items={"u": ("j",), "t": ("i2", "i1")})) is not None
-    assert journal.original(work(1, items={"t": ("i1", "i2")})) is None
-    assert journal.original(work(1, items={"t": ("i1", "i3"), "u": ("j",)})) is None
+    assert original(journal, work(1, items={"u": ("j",), "t": ("i2", "i1")})) is not None
+    assert original(journal, work(1, items={"t": ("i1", "i2")})) is None
+    assert original(journal, work(1, items={"t": ("i1", "i3"), "u": ("j",)})) is None
 
 
 def test_another_recipe_is_no_original_and_neither_is_an_alias(journal):
     journal.add(evaluation(work(0, x=0.5), scores=(), alias_of="references:base"))
-    assert journal.original(work(1, x=0.5)) is None
+    assert original(journal, work(1, x=0.5)) is None
     journal.add(evaluation(work(2, x=0.6)))
-    assert journal.original(work(1, x=0.5)) is None
+    assert original(journal, work(1, x=0.5)) is None
 
 
 # ---------------------------------------------------------------- commits and stops
 
 
 def test_what_was_told_is_told_again_after_reopening(journal):
-    results = [Result(0, (0.1 + 0.2,)), Result(1, (-0.0,), error_code="merge")]
-    assert journal.told("search", 0) is None
-    journal.commit("search", 0, results, {"estimates": []})
+    commit = told(Result(0, (0.1 + 0.2,)), Result(1, (-0.0,), error_code="merge"))
+    assert journal.committed("search", 0) is None
+    journal.commit("search", 0, commit)
     again = reopened(journal)
-    assert again.told("search", 0) == results == journal.told("search", 0)
-    assert str(again.told("search", 0)[1].fitness[0]) == "-0.0"
-    assert again.told("search", 1) is None
-    assert again.told("control", 0) is None
+    assert again.committed("search", 0) == commit == journal.committed("search", 0)
+    assert str(again.committed("search", 0).results[1].fitness[0]) == "-0.0"
+    assert again.committed("search", 1) is None
+    assert again.committed("control", 0) is None
     again.close()
 
 
@@ -177,9 +228,9 @@ def test_nothing_that_is_not_a_number_gets_into_the_journal(journal):
     with pytest.raises(ValueError):
         journal.add(evaluation(work(1, x=0.2), float("nan")))
     with pytest.raises(ValueError):
-        journal.commit("search", 0, [Result(0, (float("inf"),))], {})
-    assert journal.find(work(1, x=0.2)) is None
-    assert journal.told("search", 0) is None
+        journal.commit("search", 0, told(Result(0, (float("inf"),))))
+    assert not journal.rungs(work(1, x=0.2))
+    assert journal.committed("search", 0) is None
     assert len(rows(journal.folder)) == 1
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evomerge import config, launch
+from evomerge import config, launch, preparation
 from evomerge.journal import rows, unwatched
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ KINDS = ("asked", "write", "written", "synced", "evaluated", "committed", "told"
 
 def run(command: list[str], folder: Path, evaluations: int = 24, watch: Callable[..., None] = unwatched) -> None:
     settings = [*command[1:], "space.method=dare_ties", f"budget.evaluations={evaluations}"]
-    prepared = launch.prepare(config.settings(settings), folder)
+    prepared = preparation.prepare(config.settings(settings), folder)
     launch.run(prepared, folder, {"overrides": settings, "config_dirs": [], "cwd": "."}, watch)
 
 

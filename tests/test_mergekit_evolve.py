@@ -237,6 +237,6 @@ def test_a_file_of_mergekit_evolve_is_searched(written, pico, task_folder, tmp_p
     more = [f"task.include_path={task_folder}", "control=none", "threads=1", "device=cpu", f"run={tmp_path / 'run'}"]
     assert main(["search", *overrides, *more, "budget.evaluations=8"]) == 0
     shown = capsys.readouterr().out
-    assert "finished, 8 evaluations in search" in shown
+    assert "finished, 8 evaluations in search" in shown.replace("\n", "")
     assert "space MergekitSpace" in shown
     assert (tmp_path / "run" / "report.md").is_file()

@@ -11,8 +11,6 @@ from evomerge.budget import Budget
 from evomerge.errors import ConfigError, JournalError, SearchFailed
 from evomerge.journal import Journal, events, rows
 from evomerge.optimizers.uniform import Uniform
-from evomerge.phases import shrink
-from evomerge.types import Estimate
 from tests.sphere import CENTRE, Shuffled, SphereEvaluator, SphereSpace, canonical, plan, recipe, run, run_and_die
 
 
@@ -214,12 +212,6 @@ def test_the_start_is_the_best_reference(tmp_path):
     made = plan()
     run(tmp_path, make_optimizer=lambda start: starts.append(start) or made.make_optimizer(start))
     assert starts[0].tolist() == [0.5] * 4
-
-
-def test_a_noisy_score_is_shrunk_more_than_a_sharp_one():
-    sharp, noisy, rest = Estimate(1.0, 0.01, 9), Estimate(1.05, 0.5, 9), Estimate(0.0, 0.01, 9)
-    posterior = shrink([sharp, noisy, rest])
-    assert posterior[0].value > posterior[1].value
 
 
 @pytest.mark.parametrize("bad", [{}, {"evaluations": 0}, {"items": -5}, {"seconds": 0.0}])

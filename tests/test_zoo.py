@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evomerge import config, launch
+from evomerge import config, ingredients, preparation
 from evomerge.config import ZOO
 from evomerge.types import Work
 
@@ -15,11 +15,11 @@ EXPERTS = {"rev": "pico_rev", "add": "pico_add", "nxt": "pico_nxt"}
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory):
     """Mean score of every reference and of one good merge on 60 test items of each task."""
-    plan = launch.prepare(config.settings(["threads=1", "device=cpu"]), tmp_path_factory.mktemp("none")).plan
+    plan = preparation.prepare(config.settings(["threads=1", "device=cpu"]), tmp_path_factory.mktemp("none")).plan
     bench = plan.evaluator.open()
     items = {task: ids[:60] for task, ids in plan.items["test"].items()}
     recipes = {**plan.references, "merge": plan.space.decode([(w + 0.2) / 1.7 for w in (0.6, 0.6, 0.6)])}
-    found = {name: bench.evaluate(Work(name, "test", r, items)).scores for name, r in recipes.items()}
+    found = {name: next(bench.evaluate(Work(name, "test", r, items))).scores for name, r in recipes.items()}
     return {name: {s.task: float(np.mean(s.values)) for s in each} for name, each in found.items()}
 
 
@@ -49,7 +49,7 @@ def test_no_expert_solves_the_task_that_needs_two_skills_but_a_merge_does(scores
 
 
 def test_search_and_test_items_share_no_query(tmp_path):
-    tasks = launch.load_tasks(config.settings([]))
+    tasks = ingredients.load_tasks(config.settings([]))
     for task in tasks:
         split = {name: set(ids) for name, ids in task.items.items()}
         assert not split["search"] & split["test"] and not split["selection"] & split["test"]

@@ -59,7 +59,7 @@ def _surveyed(overrides: Sequence[str], device: str) -> Survey:
     import torch
     from rich.console import Console
 
-    from evomerge import config, launch
+    from evomerge import config, ingredients
     from evomerge.models.blank import pick_device
     from evomerge.spaces.references import unique
     from evomerge.survey.measure import survey
@@ -68,7 +68,7 @@ def _surveyed(overrides: Sequence[str], device: str) -> Survey:
     asking.hush()
     console = Console(stderr=True)
     with console.status("opening the parents"):
-        family = launch.open_parents(cfg)
+        family = ingredients.open_parents(cfg)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     family.resident = False  # every tensor is read once: keeping it would only fill the memory

@@ -24,11 +24,11 @@ def main(args: list[str]) -> int:
 
 def score(model: str, split: str, overrides: Sequence[str], *, as_json: bool = False) -> int:
     """Scores per task with standard errors, as a table or JSON."""
-    from evomerge import config, launch
+    from evomerge import config, grading
 
     cfg = config.settings(overrides)
     asking.hush()
-    scores = launch.score(cfg, model, split)
+    scores = grading.score(cfg, model, split)
     if as_json:
         print(json.dumps(scores, indent=1))
         return 0

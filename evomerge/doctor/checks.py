@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from evomerge import launch
+from evomerge import ingredients, preparation
 from evomerge.config import plain
 from evomerge.doctor import parents, splits, timing
 from evomerge.doctor.findings import Findings, note, ok
@@ -28,7 +28,7 @@ class Examination:
     """What the checks found out: each may be missing where an earlier one failed."""
 
     findings: Findings
-    prepared: launch.Prepared | None = None
+    prepared: preparation.Prepared | None = None
     family: Any = None
     tasks: tuple[Any, ...] = ()
     asked: Mapping[str, Asked] | None = None
@@ -79,14 +79,14 @@ def _prepare(cfg: Any, found: Examination) -> None:
     """Everything a search makes before it starts; if that fails, parents and tasks each by themselves."""
     findings = found.findings
     with findings.of("settings"):
-        found.prepared = launch.prepare(cfg, Path(str(cfg.run)))
+        found.prepared = preparation.prepare(cfg, Path(str(cfg.run)))
         found.family, found.tasks = found.prepared.plan.evaluator.family, found.prepared.plan.evaluator.tasks
         findings.say(ok("settings", "a search can be made of them"))
         return
     with findings.of("parents"):
-        found.family = launch.open_parents(cfg)
+        found.family = ingredients.open_parents(cfg)
     with findings.of("tasks"):
-        found.tasks = launch.load_tasks(cfg)
+        found.tasks = ingredients.load_tasks(cfg)
 
 
 def _device(cfg: Any, findings: Findings) -> None:
@@ -111,7 +111,7 @@ def _parents(found: Examination) -> None:
     found.findings.say(parents.vocabularies(found.family))
 
 
-def _space(prepared: launch.Prepared, findings: Findings) -> None:
+def _space(prepared: preparation.Prepared, findings: Findings) -> None:
     """Variables against the budget, and what the report of the run would remark."""
     budget = prepared.plan.budget
     limits = {"evaluations": budget.evaluations, "items": budget.items, "seconds": budget.seconds}

@@ -18,13 +18,14 @@ import torch
 from evomerge.doctor.steps import StepFailed
 from evomerge.doctor.timing import synchronize
 from evomerge.evaluate import Evaluator
+from evomerge.families import Request
 from evomerge.memory.plan import Plan as MemoryPlan
 from evomerge.memory.prompts import requests_of, scored_text
 from evomerge.models.family import open_family
 from evomerge.models.parent import Parent
 from evomerge.plan import Plan
 from evomerge.spaces.references import unique
-from evomerge.types import Recipe, Request
+from evomerge.types import Recipe
 
 SOME = 32  # items of each task that are scored
 ALLOWANCE = 512 * 2**20  # bytes of buffers and threads that a CPU's libraries take at their first use

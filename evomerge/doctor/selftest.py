@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evomerge import launch
+from evomerge import preparation
 from evomerge.doctor import live_steps, steps
 from evomerge.doctor.checks import Examination, memory_plan
 from evomerge.doctor.findings import Findings
@@ -42,7 +42,7 @@ def selftest(cfg: Any, tell: Tell = lambda line: None) -> dict[str, Any]:
 
 def _settings(cfg: Any, made: list[tuple[Plan, MemoryPlan]]) -> dict[str, Any]:
     """Make the search and its memory plan, and leave them in `made`."""
-    prepared = launch.prepare(cfg, Path(str(cfg.run)))
+    prepared = preparation.prepare(cfg, Path(str(cfg.run)))
     evaluator = prepared.plan.evaluator
     planned = memory_plan(cfg, Examination(Findings(), prepared, evaluator.family, evaluator.tasks), None)
     made.append((prepared.plan, planned))

@@ -16,10 +16,12 @@ from typing import Any
 
 import torch
 
-from evomerge.budget import n_items
+from evomerge.budget import Budget
+from evomerge.families import Task
+from evomerge.fitting import drawn
 from evomerge.memory.prompts import Asked
 from evomerge.plan import Plan
-from evomerge.types import Recipe, Task
+from evomerge.types import Recipe
 
 HANDFUL = 8  # requests of the smallest measurement
 PATIENCE = 20.0  # seconds that one measurement of a task may be expected to take
@@ -50,7 +52,7 @@ class Estimate:
     loading: float
     merge: Span
     items: Mapping[str, Span]  # by task: one item
-    candidate: Span  # merge and all search items
+    candidate: Span  # merge and the items of a draw
     phases: Mapping[str, Span]
     total: Span
 
@@ -109,27 +111,28 @@ def _portion(ids: Sequence[str], number: int, requests: int, per_item: float) ->
 def extrapolate(plan: Plan, loading: float, merge: Span, items: Mapping[str, Span]) -> Estimate:
     """The seconds of all phases, from those of a merge and of an item of each task."""
     each = {split: _one(merge, items, plan.items[split]) for split in ("search", "selection", "test")}
+    asked = drawn(plan)
+    candidate = _one(merge, items, asked)
     n_references = len(plan.references)
     control = plan.make_control(None).lag if plan.make_control else 0
     finalists = (n_references + 1, n_references + bool(control) + plan.finalists + 1)  # the last: the mean
     phases = {
         "references": each["search"].times(n_references),
-        "search": _searching(plan, each["search"]),
-        "control": each["search"].times(control),
+        "search": _searching(plan.budget, sum(map(len, asked.values())), candidate),
+        "control": candidate.times(control),
         "selection": each["selection"].times(*finalists),
         "test": each["test"].times(*finalists),
     }
     total = sum(phases.values(), Span(loading, loading))
-    return Estimate(loading, merge, items, each["search"], phases, total)
+    return Estimate(loading, merge, items, candidate, phases, total)
 
 
 def _one(merge: Span, items: Mapping[str, Span], ids: Mapping[str, Sequence[str]]) -> Span:
     return sum((items[task].times(len(some)) for task, some in ids.items()), merge)
 
 
-def _searching(plan: Plan, each: Span) -> Span:
-    """The search phase under its budget: the limit that is reached first."""
-    budget, wanted = plan.budget, n_items(plan.items["search"])
+def _searching(budget: Budget, wanted: int, each: Span) -> Span:
+    """The search phase under its budget: the limit that is reached first. wanted: items of a candidate."""
     counts = [budget.evaluations, budget.items // wanted if budget.items else None]
     known = [c for c in counts if c is not None]
     whole = each.times(min(known)) if known else Span(float("inf"), float("inf"))

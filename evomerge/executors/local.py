@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from evomerge.errors import ConfigError, SearchFailed
@@ -24,20 +25,23 @@ class Local:
         for one in work:
             if self._bench is None:
                 self._bench = evaluator.open()
-            yield self._evaluate(one, record)
+            yield from self._evaluate(one, record)
 
-    def _evaluate(self, work: Work, record: Callable[..., None]) -> Evaluation:
+    def _evaluate(self, work: Work, record: Callable[..., None]) -> Iterator[Evaluation]:
+        """Rung by rung; what a failed attempt has answered is not asked again."""
         for attempt in range(self._retries + 1):
             place = {"phase": work.phase, "id": work.id, "attempt": attempt, "host": socket.gethostname()}
             record("attempt", **place)  # before the work: an attempt that kills its worker is on file
             began = time.monotonic()
             try:
-                evaluation = self._bench.evaluate(work, shrink=2**attempt, record=record)
+                for evaluation in self._bench.evaluate(work, shrink=2**attempt, record=record):
+                    record("done", **place, rung=evaluation.rung, seconds=time.monotonic() - began)
+                    yield evaluation
+                    work = replace(work, answered=(*work.answered, evaluation.scores))
+                    began = time.monotonic()
+                return
             except MemoryError as e:
                 record("retry", **place, error=str(e))
-                continue
-            record("done", **place, seconds=time.monotonic() - began)
-            return evaluation
         raise SearchFailed(
             f"{work.phase} {work.id} ran out of memory {self._retries + 1} times, the last with the batch size divided "
             f"by {2**self._retries}. Lower backend.batch_size or use a device with more memory; the journal keeps what "

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from evomerge.errors import ParentError
+from evomerge.families import Task
 from evomerge.memory.plan import Machine, Plan, plan
 from evomerge.memory.prompts import Asked, ask_all, load_of, max_length_of
 from evomerge.memory.words import job_of, machine_of, read_config
 from evomerge.models import speech
 from evomerge.models.blank import pick_dtype
-from evomerge.types import Recipe, Task
+from evomerge.types import Recipe
 
 
 def plan_search(

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from evomerge.families import Request, Task
 from evomerge.memory.plan import Load
-from evomerge.types import Request, Task
 
 LONGEST = 16  # requests of a kind that are tokenised: the longest in characters
 LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx")  # where lm-eval looks for a model's length

@@ -45,7 +45,8 @@ def _scoring(file: File) -> dict[str, Any]:
         **({} if shots is None else {"task.num_fewshot": shots}),
         "task.apply_chat_template": file.rest.get("apply_chat_template", True),
         "task.fewshot_as_multiturn": file.rest.get("fewshot_as_multiturn", True),
-        **({} if limit is None else {"subset": "random", "subset.n": limit * len(file.tasks)}),
+        "estimator": "mean",
+        **({"subset": "everything"} if limit is None else {"subset": "random", "subset.n": limit * len(file.tasks)}),
         "objective": "weighted_mean",
         **({} if len(set(weights)) == 1 else {"objective.weights": weights}),
     }

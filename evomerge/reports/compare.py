@@ -25,8 +25,12 @@ def differences(
     metrics: Mapping[str, Metric],
     winner: str,
     rivals: Sequence[str],
+    goals: Sequence[str] = (),
 ) -> list[Difference]:
-    """Winner minus each rival; `scores` by finalist and task, matched by item id. Unscored rivals are left out."""
+    """Winner minus each rival; `scores` by finalist and task, matched by item id. Unscored rivals are left out.
+
+    goals: the tasks that count in means, () for all.
+    """
     rivals = [r for r in rivals if _complete(scores.get(r), metrics)]
     if not rivals or not _complete(scores.get(winner), metrics):
         return []
@@ -34,9 +38,17 @@ def differences(
     rng = np.random.default_rng(0)
     drawn = np.stack([resampled(tables[task], metric, rng) for task, metric in metrics.items()])  # (T, F, RESAMPLES)
     points = np.array([[_score(values, metrics[task]) for values in tables[task]] for task in metrics])  # (T, F)
-    n_items = sum(table.shape[1] for table in tables.values())
+    n_items = sum(tables[task].shape[1] for task in goals or metrics)
+    counted = [task in goals or not goals for task in metrics]
     return [
-        _difference(split, rival, n_items, list(metrics), points[:, 0] - points[:, k], drawn[:, 0] - drawn[:, k])
+        _difference(
+            split,
+            rival,
+            n_items,
+            dict(zip(metrics, counted, strict=True)),
+            points[:, 0] - points[:, k],
+            drawn[:, 0] - drawn[:, k],
+        )
         for k, rival in enumerate(rivals, 1)
     ]
 
@@ -46,10 +58,12 @@ def _complete(scores: Mapping[str, ItemScores] | None, metrics: Mapping[str, Met
 
 
 def _difference(
-    split: str, rival: str, n_items: int, tasks: list[str], points: np.ndarray, drawn: np.ndarray
+    split: str, rival: str, n_items: int, tasks: Mapping[str, bool], points: np.ndarray, drawn: np.ndarray
 ) -> Difference:
+    """tasks: whether each counts in the mean."""
     by_task = {task: interval(points[t], drawn[t]) for t, task in enumerate(tasks)}
-    return Difference(split, rival, n_items, interval(points.mean(), drawn.mean(axis=0)), by_task)
+    counted = list(tasks.values())
+    return Difference(split, rival, n_items, interval(points[counted].mean(), drawn[counted].mean(axis=0)), by_task)
 
 
 def aligned(scores: Sequence[ItemScores]) -> np.ndarray:
@@ -80,12 +94,14 @@ def optimism(winner: Standing, references: Sequence[Standing]) -> Optimism:
     """Winner's curse: what the search believed of the winner against what it was worth on fresh items."""
     search, selection, test = (_mean(winner, split) for split in ("search", "selection", "test"))
     shifts = [s for s in map(_shift, references) if s is not None]
-    return Optimism(search, selection, test, _shift(winner), float(np.mean(shifts)) if shifts else None)
+    return Optimism(
+        search, selection, test, _shift(winner), round(float(np.mean(shifts)), _DECIMALS) + 0.0 if shifts else None
+    )
 
 
 def _shift(standing: Standing) -> float | None:
     search, test = _mean(standing, "search"), _mean(standing, "test")
-    return None if search is None or test is None else search - test
+    return None if search is None or test is None else round(search - test, _DECIMALS) + 0.0
 
 
 def _mean(standing: Standing, split: str) -> float | None:

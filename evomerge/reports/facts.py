@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from evomerge.reports.nouns import SPLITS, Cost, TaskFacts
+import numpy as np
+
+from evomerge.reports.nouns import SPLITS, Cost, Level, Raced, TaskFacts
 from evomerge.reports.record import DOING, Record
 from evomerge.types import Metric
 
@@ -22,7 +24,9 @@ def read_tasks(record: Record) -> tuple[TaskFacts, ...]:
 def _named_task(task: Mapping[str, Any], record: Record) -> TaskFacts:
     name = task["name"]
     counts = {split: items["count"] for split, items in (task.get("items") or {}).items()}
-    return TaskFacts(name, _metric(task.get("metric"), name, record), counts or _counts(name, record))
+    goals = record.identity.get("goals")
+    goal = name in goals if goals else "kind" not in task  # measures say their kind
+    return TaskFacts(name, _metric(task.get("metric"), name, record), counts or _counts(name, record), goal)
 
 
 def _metric(named: Mapping[str, Any] | None, task: str, record: Record) -> Metric:
@@ -82,6 +86,36 @@ def costs(record: Record) -> tuple[Cost, ...]:
         if event.get("event") == "done":
             seconds[event.get("phase", "")] += event.get("seconds", 0.0)
     return tuple(Cost(p, record.counts[p], items[p], float(seconds[p])) for p in DOING if record.counts[p])
+
+
+def fallbacks(record: Record) -> dict[str, int]:
+    """Candidates by the rule that stood in for the estimator of some task."""
+    told = (tasks for commit in record.commits for tasks in commit.tasks)
+    return dict(Counter(rule for tasks in told for rule in {e.fallback for e in tasks if e.fallback}))
+
+
+def level(record: Record) -> Level | None:
+    """The search's estimates against weighted means of the same answers, pooled over its batches."""
+    compared = [commit.level for commit in record.commits if commit.level]
+    if not compared:
+        return None
+    differences, stderrs = np.array(compared).T
+    alarm = next((batch for batch, commit in enumerate(record.commits) if commit.robust), None)
+    stderr = float(np.sqrt((stderrs**2).sum())) / len(compared)
+    return Level(float(differences.mean()), stderr, len(compared), alarm)
+
+
+def raced(record: Record) -> Raced | None:
+    """What racing spared; None without a race."""
+    stop = record.newest_stop("search") or {}
+    if "items_unraced" not in stop:  # it broke off
+        return None
+    aliased = sum(sum(map(len, e.items.values())) for e in record.evaluations if e.phase == "search" and e.alias_of)
+    items = stop["items_unraced"] - stop["items"] - aliased
+    cost = next((c for c in costs(record) if c.phase == "search"), None)
+    if cost is None or items <= 0 or not cost.items:
+        return None
+    return Raced(items, stop["items_unraced"], items * cost.seconds / cost.items)
 
 
 def cut(record: Record) -> tuple[int, int | None] | None:

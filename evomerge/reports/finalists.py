@@ -9,6 +9,7 @@ from evomerge.estimators.mean import task_mean
 from evomerge.reports.compare import differences, optimism
 from evomerge.reports.nouns import SPLITS, Difference, Optimism, Standing, is_rival
 from evomerge.reports.record import Record
+from evomerge.rows import estimates_data, read_estimates
 from evomerge.types import Estimate, Evaluation, ItemScores, Metric
 
 SO_FAR = 3  # candidates shown of a search that has no finalists yet
@@ -23,22 +24,26 @@ def finalists(record: Record) -> list[Mapping[str, Any]]:
 
 
 def _best_so_far(record: Record) -> list[Mapping[str, Any]]:
-    commits = [row for row in record.rows if row["row"] == "commit" and row["phase"] == "search"]
-    told = [pair for row in commits for pair in zip(row["results"], row.get("estimates", []), strict=False)]
-    good = sorted((pair for pair in told if not pair[0]["error"]), key=lambda pair: -pair[0]["fitness"][0])
+    told = [one for c in record.commits for one in zip(c.results, c.goals, c.tasks, strict=True)]
+    newest = {result.id: (result, found, tasks) for result, found, tasks in told if not result.error_code}
+    good = sorted(newest.values(), key=lambda one: (one[0].violation, -one[0].fitness[0]))
     digests = {e.id: e.recipe_digest for e in record.evaluations if e.phase == "search"}
     first: dict[str, Mapping[str, Any]] = {}
-    for result, found in good:
-        digest = digests[result["id"]]
-        first.setdefault(digest, {"id": f"search:{result['id']}", "digest": digest, "found": found})
+    for result, found, tasks in good:
+        digest, estimates = digests[result.id], {"found": estimates_data(found), "tasks": estimates_data(tasks)}
+        first.setdefault(digest, {"id": f"search:{result.id}", "digest": digest, **estimates})
     return list(first.values())[:SO_FAR]
 
 
-def standing(finalist: Mapping[str, Any], metrics: Mapping[str, Metric], record: Record) -> Standing:
-    """How a finalist (its stop row's id, digest, found) scored."""
-    ident, found = str(finalist["id"]), finalist.get("found")
+def standing(
+    finalist: Mapping[str, Any], metrics: Mapping[str, Metric], record: Record, goals: tuple[str, ...] = ()
+) -> Standing:
+    """How a finalist (its stop row's id, digest, found, tasks) scored; on search items, what was estimated."""
+    ident, found, tasks = str(finalist["id"]), finalist.get("found"), finalist.get("tasks")
     scored = {split: e for split in SPLITS if (e := _scored(finalist, split, record))}
     scores = {split: _task_scores(e, metrics) for split, e in scored.items() if not e.error_code}
+    if tasks:
+        scores["search"] = dict(zip(metrics, read_estimates(tasks), strict=True))
     newest = list(scored.values())[-1:]
     return Standing(
         id=ident,
@@ -47,6 +52,7 @@ def standing(finalist: Mapping[str, Any], metrics: Mapping[str, Metric], record:
         found=Estimate(*found[0]) if found else None,
         scores=scores,
         error_code=newest[0].error_code if newest else None,
+        goals=goals,
     )
 
 
@@ -54,9 +60,7 @@ def _scored(finalist: Mapping[str, Any], split: str, record: Record) -> Evaluati
     ident, digest = str(finalist["id"]), finalist["digest"]
     if split != "search":
         return record.evaluation(split, ident, digest)
-    phase, _, number = ident.partition(":")
-    where = (phase, number) if phase in ("search", "control") else ("references", ident)
-    return record.evaluation(*where, digest)
+    return record.evaluation("references", ident, digest)  # on the whole bank; candidates are estimated
 
 
 def _task_scores(evaluation: Evaluation, metrics: Mapping[str, Metric]) -> dict[str, Estimate]:
@@ -84,7 +88,8 @@ def all_differences(
         return []
     rivals = [s.id for s in standings if is_rival(s.id) and s.id != winner] + _runner_up(standings, winner)
     splits = {split: _item_scores(named, split, record) for split in ("test", "selection")}
-    return [d for split, scores in splits.items() for d in differences(split, scores, metrics, winner, rivals)]
+    goals = standings[0].goals
+    return [d for split, scores in splits.items() for d in differences(split, scores, metrics, winner, rivals, goals)]
 
 
 def _runner_up(standings: Sequence[Standing], winner: str) -> list[str]:

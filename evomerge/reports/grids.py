@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from evomerge.reports.nouns import Difference, Report, Standing, TaskFacts
+from evomerge.reports.nouns import Difference, Raced, Report, Standing, TaskFacts
 from evomerge.reports.wording import number, plural, span, with_error
 from evomerge.types import Estimate
 
@@ -86,7 +86,10 @@ def _as_is(task: TaskFacts) -> bool:
 
 
 def _sign_note(report: Report) -> str:
-    return "" if all(map(_as_is, report.tasks)) else "In the means, tasks where lower is better count with a minus."
+    apart = [task.name for task in report.tasks if not task.goal]
+    turned = not all(_as_is(task) for task in report.tasks if task.goal)
+    notes = ["In the means, tasks where lower is better count with a minus."] * turned
+    return " ".join([*notes, *([f"Means leave out {', '.join(apart)}: no goal."] if apart else [])])
 
 
 def _marked(standing: Standing, report: Report) -> str:
@@ -140,6 +143,11 @@ def cost_grid(report: Report) -> Grid:
     extra = [f"the search ended: {ENDS[report.stop_reason]}"] if report.stop_reason in ENDS else []
     extra += [plural(report.aliases, "equal recipe") + " not scored again"] if report.aliases else []
     extra += [plural(report.retries, "retry", "retries") + " with a smaller batch"] if report.retries else []
+    extra += [_raced(report.raced)] if report.raced else []
     sizes = [f"{t.name}: " + ", ".join(f"{n} {split}" for split, n in t.counts.items()) for t in report.tasks]
     note = "; ".join([*extra, *(["items by split: " + "; ".join(sizes)] if sizes else [])])
     return Grid("Costs by phase", ("phase", "evaluations", "items", "seconds"), rows, note)
+
+
+def _raced(raced: Raced) -> str:
+    return f"racing spared {raced.items} of {raced.of} search items, about {raced.seconds:.0f} s at this run's pace"

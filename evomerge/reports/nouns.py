@@ -7,7 +7,7 @@ counting the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,18 +19,23 @@ SPLITS = ("search", "selection", "test")
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """A task, how it is scored, and how many items it has by split (a split not reached yet may be absent)."""
+    """A task or measure, how it is scored, and how many items it has by split (one not reached yet may be absent).
+
+    goal: whether it counts in means.
+    """
 
     name: str
     metric: Metric
     counts: Mapping[str, int]
+    goal: bool = True
 
 
 @dataclass(frozen=True)
 class Standing:
     """How one finalist scored: by split and task. `found` is its search estimate in the objective's unit.
 
-    `error_code` is set if it could not be scored on the newest split it came to.
+    `error_code` is set if it could not be scored on the newest split it came to. goals: the tasks that count in means,
+    () for all.
     """
 
     id: str
@@ -39,10 +44,11 @@ class Standing:
     found: Estimate | None
     scores: Mapping[str, Mapping[str, Estimate]]
     error_code: str | None = None
+    goals: tuple[str, ...] = ()
 
     def mean(self, split: str) -> Estimate | None:
         """Mean over tasks with its standard error; None if not scored on this split."""
-        tasks = list(self.scores.get(split, {}).values())
+        tasks = [e for task, e in self.scores.get(split, {}).items() if task in self.goals or not self.goals]
         if not tasks:
             return None
         stderr = float(np.sqrt(sum(e.stderr**2 for e in tasks))) / len(tasks)
@@ -95,11 +101,34 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Raced:
+    """What the search's race left out: items not asked, and the seconds they would have taken."""
+
+    items: int
+    of: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Level:
+    """How far estimates stood above weighted means of the same answers; `alarm`: the batch from which that was too far.
+
+    From then on the robust estimator served. `batches`: how many were compared.
+    """
+
+    difference: float
+    stderr: float
+    batches: int
+    alarm: int | None
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a run found. `winner` is a finalist's id, None before the first selection.
 
     failures: evaluations by error code. cut: candidates of a batch that the budget cut, and the full batch (None:
-    not known). opened: how many selections were followed by a whole test.
+    not known). opened: how many selections were followed by a whole test. fallbacks: estimates told by the rule that
+    had to step in.
     """
 
     folder: str
@@ -122,6 +151,9 @@ class Report:
     cut: tuple[int, int | None] | None
     opened: int
     notes: tuple[str, ...]
+    fallbacks: Mapping[str, int] = field(default_factory=dict)
+    level: Level | None = None
+    raced: Raced | None = None
     verdict: str = ""
     warnings: tuple[str, ...] = ()
 

@@ -22,7 +22,8 @@ def read(folder: Path) -> Report:
     tasks = facts.read_tasks(record)
     metrics = {task.name: task.metric for task in tasks}
     named = finalists(record)
-    standings = tuple(standing(f, metrics, record) for f in named)
+    goals = tuple(task.name for task in tasks if task.goal)
+    standings = tuple(standing(f, metrics, record, goals) for f in named)
     selection = record.newest_stop("selection")
     winner = str(selection["winner"]) if selection else None
     words, finished = state(record)
@@ -41,11 +42,14 @@ def read(folder: Path) -> Report:
         optimism=winners_curse(standings, winner),
         costs=facts.costs(record),
         failures=dict(Counter(e.error_code for e in record.evaluations if e.error_code)),
-        aliases=sum(e.alias_of is not None for e in record.evaluations),
+        aliases=len({(e.phase, e.id) for e in record.evaluations if e.alias_of is not None}),
         retries=sum(e.get("event") == "retry" for e in record.events),
         stop_reason=facts.stop_reason(record),
         cut=facts.cut(record),
-        opened=sum(record.tested(stop) for stop in record.stops("selection")),
+        fallbacks=facts.fallbacks(record),
+        level=facts.level(record),
+        raced=facts.raced(record),
+        opened=record.opened(),
         notes=facts.notes(record),
     )
     return replace(report, verdict=verdict(report), warnings=warnings(report), follow_on=follow_on(report))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.journal import events, rows
-from evomerge.rows import read_evaluation
+from evomerge.rows import Commit, read_commit, read_evaluation
 from evomerge.types import Evaluation
 
 #: What a run does in each phase, in its order.
@@ -42,8 +42,13 @@ class Record:
 
     @cached_property
     def counts(self) -> Counter[str]:
-        """Evaluations by phase."""
-        return Counter(e.phase for e in self.evaluations)
+        """Models scored by phase, each counted once, however many rungs it took."""
+        return Counter(phase for phase, *_ in {(e.phase, str(e.id), e.recipe_digest) for e in self.evaluations})
+
+    @cached_property
+    def commits(self) -> list[Commit]:
+        """What the optimizer of the search was told, batch by batch."""
+        return [read_commit(row) for row in self.rows if row["row"] == "commit" and row["phase"] == "search"]
 
     @property
     def references(self) -> dict[str, str]:
@@ -75,6 +80,12 @@ class Record:
     def newest_stop(self, phase: str) -> Mapping[str, Any] | None:
         """The stop row that counts: each extension of a run writes its own."""
         return next(reversed(self.stops(phase)), None)
+
+    def opened(self) -> int:
+        """How often finalists were scored on the test items in this folder, by lineages put aside too."""
+        aside = [rows(self.folder, path.name) for path in self.folder.glob("journal.*.jsonl")]
+        tests = [row for lineage in aside for row in lineage if row["row"] == "stop" and row["phase"] == "test"]
+        return sum(map(self.tested, self.stops("selection"))) + len(tests)
 
     def tested(self, selection: Mapping[str, Any]) -> bool:
         """Whether all finalists of a selection have test rows."""

@@ -73,7 +73,7 @@ def _found_nothing(winner: Standing, report: Report) -> str:
 
 def warnings(report: Report) -> tuple[str, ...]:
     """Sentences, the gravest first; the tasks' own notes last."""
-    kinds = (_no_difference, _control, _opened, _few_items, _failed, _cut, _equal_parents)
+    kinds = (_no_difference, _control, _opened, _level, _misfits, _few_items, _failed, _cut, _equal_parents)
     return (*chain.from_iterable(kind(report) for kind in kinds), *report.notes)
 
 
@@ -97,7 +97,28 @@ def _opened(report: Report) -> list[str]:
     if report.opened < 2:
         return []
     return [
-        f"The test items have been opened {report.opened} times: what was decided in between was not blind to them."
+        f"The test items have been opened {report.opened} times by runs of this folder: what was decided in between "
+        "was not blind to them."
+    ]
+
+
+def _level(report: Report) -> list[str]:
+    level = report.level
+    if level is None or level.alarm is None:
+        return []
+    return [
+        f"The estimator's level was off by {number(level.difference, '+')} (standard error {number(level.stderr)}): "
+        f"from batch {level.alarm} on, scores were estimated by post-stratified means instead."
+    ]
+
+
+def _misfits(report: Report) -> list[str]:
+    n = report.fallbacks.get("misfit", 0)
+    if not n:
+        return []
+    return [
+        f"{plural(n, 'candidate')} answered far worse than any mixture of the parents would (a collapsed merge): "
+        "estimated by plain weighted means, and nothing was learned from them."
     ]
 
 

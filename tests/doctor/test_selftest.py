@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evomerge import build, config, launch
+from evomerge import build, config, preparation
 from evomerge.doctor import live_steps, steps
 from evomerge.doctor.checks import Examination, memory_plan
 from evomerge.doctor.findings import Findings
@@ -97,7 +97,7 @@ def test_a_method_that_differs_between_devices_is_found(monkeypatch):
 @pytest.fixture
 def opened(cfg):
     """A plan with its live model, its memory plan, and what its first parent is by itself."""
-    prepared = launch.prepare(cfg, Path(cfg.run))
+    prepared = preparation.prepare(cfg, Path(cfg.run))
     evaluator = prepared.plan.evaluator
     planned = memory_plan(cfg, Examination(Findings(), prepared, evaluator.family, evaluator.tasks), None)
     evaluator.open()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from evomerge import config, launch
+from evomerge import config, preparation
 from evomerge.budget import Budget
 from evomerge.doctor import timing
 from evomerge.doctor.timing import Span, extrapolate, human, per_item
@@ -24,7 +24,7 @@ NOTHING, SECOND = Span(0.0, 0.0), Span(1.0, 1.0)
 def plan(command, finished):
     """The plan of the finished run."""
     cfg = config.settings([*command[1:], "space.method=ties", "budget.evaluations=9", f"run={finished}"])
-    return launch.prepare(cfg, finished).plan
+    return preparation.prepare(cfg, finished).plan
 
 
 def paid(folder, phase: str) -> int:

@@ -47,7 +47,7 @@ class Scripted:
     def evaluate(self, work, *, shrink, record):
         self.log.append(("evaluate", work.id, shrink))
         self._script(work, shrink)
-        return Evaluation(work.id, work.phase, work.recipe.digest, work.items, (), work.genome, batch_size=8 // shrink)
+        yield Evaluation(work.id, work.phase, work.recipe.digest, work.items, (), work.genome, batch_size=8 // shrink)
 
 
 def run(name, script=lambda work, shrink: None, given=None, **settings):
@@ -196,7 +196,7 @@ def test_scores_come_back_bit_for_bit(name):
     class Exact(Scripted):
         def evaluate(self, work, *, shrink, record):
             scores = (ItemScores("t", tuple("abcd"), odd.copy()),)
-            return Evaluation(work.id, work.phase, work.recipe.digest, {"t": tuple("abcd")}, scores)
+            yield Evaluation(work.id, work.phase, work.recipe.digest, {"t": tuple("abcd")}, scores)
 
     (back,) = member(name).map(Exact(None, []), works(1), lambda kind, **facts: None)
     assert back.scores[0].values.tobytes() == odd.tobytes()

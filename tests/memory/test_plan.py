@@ -89,7 +89,7 @@ def scored(n):
 )
 def test_scoring_holds_what_the_plan_says(numbers, dtype):
     model, shape = llama(*numbers, dtype)
-    backend = HFBackend(batch_size=4).wrap(model, make_tokenizer())
+    backend = HFBackend(batch_size=4, share_prefix=False).wrap(model, make_tokenizer())
     backend.answer(scored(1))
     held = allocated(lambda: backend.answer(scored(12)))  # three batches: the second still holds the first's logits
     counted = evaluating(shape, Load(4, 100), dtype.itemsize)
@@ -99,7 +99,7 @@ def test_scoring_holds_what_the_plan_says(numbers, dtype):
 
 def test_generating_holds_what_the_plan_says():
     model, shape = llama(300, 64, 128, 24, 8, torch.float32)
-    backend = HFBackend(batch_size=4).wrap(model, make_tokenizer())
+    backend = HFBackend(batch_size=4, share_prefix=False).wrap(model, make_tokenizer())
     settings = {"until": ["\n"], "max_gen_toks": 20, "do_sample": False}
     asked = [SimpleNamespace(request_type="generate_until", args=(f"{i}" + "x" * 99, settings)) for i in range(4)]
     held = allocated(lambda: backend.answer(asked))

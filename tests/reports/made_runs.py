@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from evomerge.journal import Journal
@@ -28,6 +30,8 @@ IDENTITY = {
 class Listed:
     """Asks the given first coordinates, all in one batch."""
 
+    elitist = True
+
     def __init__(self, firsts):
         self.lag, self._firsts = len(firsts), firsts
 
@@ -51,11 +55,10 @@ class Ruled(SphereEvaluator):
         plain = bench.evaluate
 
         def ruled(work, **how):
-            done = plain(work, **how)
+            (done,) = plain(work, **how)
             first = work.recipe.slots[0].blends["*"].knobs["weight"][0]
             values = {s.task: np.asarray(self._rule(work, s.task, first, len(s.items)), float) for s in done.scores}
-            object.__setattr__(done, "scores", tuple(ItemScores(t, work.items[t], v) for t, v in values.items()))
-            return done
+            yield replace(done, scores=tuple(ItemScores(t, work.items[t], v) for t, v in values.items()))
 
         bench.evaluate = ruled
         return bench

@@ -1,0 +1,51 @@
+"""What makes two runs the same run: everything their rows depend on. Budget, executor and folder are free to change."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from omegaconf import DictConfig
+
+from evomerge.calibration.lookup import digest
+from evomerge.config import plain
+from evomerge.plan import Plan
+from evomerge.spaces.references import unique
+
+GROUPS = (
+    "space",
+    "optimizer",
+    "control",
+    "subset",
+    "estimator",
+    "race",
+    "objective",
+    "backend",
+    "goals",
+    "constraints",
+)
+
+
+def identity_of(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], plan: Plan, dtype: str) -> dict[str, Any]:
+    """As plain data, compared leaf by leaf when a run is continued."""
+    import torch
+
+    from evomerge.models import speech
+
+    pool = family.pool()
+    return {
+        **{group: plain(cfg.get(group)) for group in GROUPS},
+        "seed": cfg.seed,
+        "finalists": cfg.finalists,
+        "max_failed": cfg.max_failed,
+        "parents": {"base": pool.base, "models": dict(zip(unique(pool.names), pool.digests, strict=True))},
+        "vocabulary": {"policy": pool.vocabulary, "tokenizer": speech.digest(family)},
+        "tasks": [t.identity() for t in tasks],
+        "n_items": {split: {t: len(ids) for t, ids in items.items()} for split, items in plan.items.items()},
+        "dtype": dtype,
+        "device": plan.evaluator.device.type,
+        "threads": cfg.threads or torch.get_num_threads(),
+        "calibration": {"designs": len(plan.known.designs), "leaderboard": digest(plan.known.leaderboard)},
+        "warm_start": plan.warm_start.digest if plan.warm_start else None,
+        "metrics": {name: asdict(metric) for name, metric in plan.metrics.items()},
+    }

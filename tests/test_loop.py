@@ -1,0 +1,276 @@
+"""Draws, races and pooling in the loop: resumed at any step, in any order, they end with the same journal."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evomerge.budget import Budget
+from evomerge.estimators.mean import Mean
+from evomerge.estimators.merit import Merit
+from evomerge.journal import rows
+from evomerge.optimizers.ga import Ga
+from evomerge.races.halving import Halving
+from evomerge.races.threshold import Threshold
+from evomerge.subsets.neyman import Neyman
+from evomerge.subsets.random import Random
+from evomerge.types import ItemScores
+from tests.sphere import CENTRE, TASKS, Shuffled, SphereEvaluator, SphereSpace, canonical, run, run_and_die
+
+N = 40
+ITEMS = {
+    split: {t: tuple(f"{split}-{t}-{i}" for i in range(N)) for t in TASKS} for split in ("search", "selection", "test")
+}
+
+
+class Bits(SphereEvaluator):
+    """An item is answered right if the weights come near enough for it."""
+
+    def open(self):
+        bench = super().open()
+        plain = bench.evaluate
+
+        def in_bits(work, **how):
+            near = np.exp(-4 * ((np.array(work.recipe.slots[0].blends["*"].knobs["weight"]) - CENTRE) ** 2).sum())
+            for e in plain(work, **how):
+                yield replace(e, scores=tuple(ItemScores(s.task, s.items, right(s, near)) for s in e.scores))
+
+        bench.evaluate = in_bits
+        return bench
+
+
+def right(scores, near):
+    ease = [int(hashlib.sha256(f"{scores.task}{i}".encode()).hexdigest()[:4], 16) / 65536 for i in scores.items]
+    return (np.array(ease) < near).astype(float)
+
+
+def changes(regime):
+    """Changes to a plan of bits."""
+    space = SphereSpace()
+    common = {"items": ITEMS, "evaluator": Bits(), "budget": Budget(evaluations=30), "make_control": None}
+    return {
+        **common,
+        **{
+            "pooling": {"subset": Neyman(n=16), "estimator": Merit()},
+            "race": {"subset": Neyman(n=24), "estimator": Merit(), "race": Threshold(chance=0.2, chunks=4, top=1)},
+            "halving": {"subset": Random(n=16), "estimator": Mean(), "race": Halving(chunks=3)},
+            "living": {
+                "subset": Random(n=16),
+                "fresh": True,
+                "estimator": Mean(),
+                "make_optimizer": lambda start: Ga(space.variables, 1, start, population=6),
+            },
+        }[regime],
+    }
+
+
+REGIMES = ("pooling", "race", "halving", "living")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    made = {regime: tmp_path_factory.mktemp(regime) for regime in REGIMES}
+    for regime, folder in made.items():
+        run(folder, **changes(regime))
+    return made
+
+
+def searched(folder, kind="evaluation"):
+    return [r for r in rows(folder) if r["row"] == kind and r["phase"] == "search"]
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_killed_again_and_again_it_ends_with_the_same_journal(tmp_path, undisturbed, regime):
+    lives = 0
+    while not run_and_die(tmp_path, step=9 + 11 * lives, **changes(regime)):
+        lives += 1
+    assert lives > 3
+    assert canonical(tmp_path) == canonical(undisturbed[regime])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regime", REGIMES)
+def test_killed_at_any_step_it_ends_with_the_same_journal(tmp_path, undisturbed, regime):
+    steps = []
+    run(tmp_path / "count", watch=lambda step, /, **facts: steps.append(step), **changes(regime))
+    for step in range(0, len(steps), 23):
+        folder = tmp_path / str(step)
+        assert not run_and_die(folder, step=step, **changes(regime))
+        run(folder, **changes(regime))
+        assert canonical(folder) == canonical(undisturbed[regime]), step
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_the_order_of_answers_changes_nothing(tmp_path, undisturbed, regime):
+    run(tmp_path, executor=Shuffled(), **changes(regime))
+    assert canonical(tmp_path) == canonical(undisturbed[regime])
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_an_extended_run_has_the_rows_of_the_longer_run(tmp_path, undisturbed, regime):
+    for n in (10, 30):
+        run(tmp_path, **{**changes(regime), "budget": Budget(evaluations=n)})
+    paid = ("evaluation", "commit")
+    assert canonical(tmp_path, "search", paid) == canonical(undisturbed[regime], "search", paid)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_a_finished_run_run_again_writes_nothing(undisturbed, regime):
+    before = (undisturbed[regime] / "journal.jsonl").read_bytes()
+    run(undisturbed[regime], **changes(regime))
+    assert (undisturbed[regime] / "journal.jsonl").read_bytes() == before
+
+
+def items_of(row):
+    return {(task, i) for task, ids in row["items"].items() for i in ids}
+
+
+def draws(folder):
+    """Items by candidate, all rungs together."""
+    found = {}
+    for row in searched(folder):
+        found.setdefault(row["id"], set()).update(items_of(row))
+    return found
+
+
+def test_a_batch_shares_its_draw_and_the_next_has_another(undisturbed):
+    found = draws(undisturbed["pooling"])
+    batches = [{frozenset(found[i]) for i in range(k, k + 8)} for k in (0, 8, 16)]
+    assert [len(b) for b in batches] == [1, 1, 1]
+    assert len(set.union(*batches)) == 3
+
+
+def test_an_elitist_keeps_one_draw_unless_told_otherwise(tmp_path):
+    run(tmp_path, **{**changes("living"), "fresh": None})
+    assert len({frozenset(items) for items in draws(tmp_path).values()}) == 1
+
+
+def test_references_are_scored_on_the_whole_bank(undisturbed):
+    found = [r for r in rows(undisturbed["pooling"]) if r["row"] == "evaluation" and r["phase"] == "references"]
+    assert [len(items_of(r)) for r in found] == [2 * N] * 3
+
+
+def test_a_race_stops_some_and_asks_nobody_anything_twice(undisturbed):
+    by_id = {}
+    for row in searched(undisturbed["race"]):
+        by_id.setdefault(row["id"], []).append(row)
+    first = [by_id[i] for i in range(8)]
+    assert all(len(rungs) == 4 for rungs in first), "nothing was told before the first batch: it runs in full"
+    later = [rungs for i, rungs in by_id.items() if i >= 8]
+    assert any(len(rungs) < 4 for rungs in later)
+    for rungs in by_id.values():
+        asked = [i for r in rungs for i in items_of(r)]
+        assert len(asked) == len(set(asked))
+        assert [r["last"] for r in rungs] == [False] * (len(rungs) - 1) + [True]
+    stop = searched(undisturbed["race"], "stop")[-1]
+    assert stop["items"] < stop["items_unraced"] == 30 * 24
+
+
+def test_every_chunk_of_a_race_has_items_of_every_task(undisturbed):
+    assert all(set(r["items"]) == set(TASKS) for r in searched(undisturbed["race"]))
+
+
+def test_halving_asks_the_better_share_of_a_batch_more(undisturbed):
+    counts = [sum(r["rung"] % 3 == k for r in searched(undisturbed["halving"]) if r["id"] < 8) for k in range(3)]
+    assert counts == [8, 5, 3]  # ceil(0.6 x 8), ceil(0.6 x 5)
+
+
+def test_halving_keeps_those_with_the_best_answers(undisturbed):
+    first = {r["id"]: r for r in searched(undisturbed["halving"]) if r["id"] < 8 and r["rung"] % 3 == 0}
+    on = {r["id"] for r in searched(undisturbed["halving"]) if r["id"] < 8 and r["rung"] % 3 == 1}
+    mean = {i: np.mean([np.mean(values) for values in r["scores"].values()]) for i, r in first.items()}
+    assert min(mean[i] for i in on) >= max(mean[i] for i in mean if i not in on)
+
+
+def test_living_members_are_scored_on_every_new_draw(undisturbed):
+    again = [r for r in searched(undisturbed["living"]) if r["rung"] > r["id"] // 6]
+    commits = searched(undisturbed["living"], "commit")
+    assert again and len(commits[1]["results"]) == 12
+    assert [r["id"] for r in commits[1]["results"]] == list(range(12))
+
+
+class LuckyOnce(Bits):
+    """Candidate 2 answers everything right on its first draw, and nothing ever after."""
+
+    def open(self):
+        bench = super().open()
+        plain = bench.evaluate
+
+        def lucky(work, **how):
+            for e in plain(work, **how):
+                if work.phase == "search" and work.id == 2:
+                    e = replace(
+                        e,
+                        scores=tuple(replace(s, values=np.full(len(s.items), float(work.rung == 0))) for s in e.scores),
+                    )
+                yield e
+
+        bench.evaluate = lucky
+        return bench
+
+
+def test_a_lucky_member_dies_where_the_living_are_scored_again(tmp_path):
+    survivors = {}
+    for fresh in (True, False):
+        made = []
+
+        def optimizer(start, made=made):
+            made.append(Ga(SphereSpace().variables, 1, start, population=6))
+            return made[-1]
+
+        settings = {**changes("living"), "evaluator": LuckyOnce(), "fresh": fresh, "make_optimizer": optimizer}
+        run(tmp_path / str(fresh), **settings)
+        survivors[fresh] = made[0].living
+    assert 2 in survivors[False], "without new draws luck lives on"
+    assert 2 not in survivors[True]
+
+
+def test_estimates_pool_all_draws_of_a_living_member(undisturbed):
+    commit = searched(undisturbed["living"], "commit")[2]
+    asked = {i: len(items) for i, items in draws(undisturbed["living"]).items()}
+    told = {r["id"]: sum(e[2] for e in tasks) for r, tasks in zip(commit["results"], commit["tasks"], strict=True)}
+    living = [i for i in told if i < 12]
+    assert living and all(16 < told[i] <= asked[i] for i in living)
+
+
+def test_the_level_of_every_batch_is_on_file(undisturbed):
+    levels = [c["level"] for c in searched(undisturbed["pooling"], "commit")]
+    assert all(len(level) == 2 and level[1] > 0 for level in levels)
+    assert not any(c["robust"] for c in searched(undisturbed["pooling"], "commit"))
+
+
+class Off(Merit):
+    """An estimator whose level is off by a tenth."""
+
+    def fit(self, bank):
+        fitted = super().fit(bank)
+        plain = fitted.estimate
+
+        def high(observed, earlier=()):
+            return [tuple(replace(e, value=e.value + 0.3) for e in tasks) for tasks in plain(observed, earlier)]
+
+        object.__setattr__(fitted, "estimate", high)
+        return fitted
+
+
+def test_an_estimator_whose_level_is_off_is_replaced_and_the_report_says_so(tmp_path):
+    from evomerge.reports.read import read
+
+    run(tmp_path, **{**changes("pooling"), "estimator": Off(), "budget": Budget(evaluations=60)})
+    robust = [c["robust"] for c in searched(tmp_path, "commit")]
+    assert robust[0] is False and robust[-1] is True and robust == sorted(robust)
+    report = read(tmp_path)
+    assert report.level.alarm == robust.index(True)
+    assert any("level was off" in w for w in report.warnings)
+
+
+def test_the_report_tells_what_the_race_spared(undisturbed):
+    from evomerge.reports.read import read
+
+    raced = read(undisturbed["race"]).raced
+    stop = searched(undisturbed["race"], "stop")[-1]
+    assert (raced.items, raced.of) == (stop["items_unraced"] - stop["items"], stop["items_unraced"])
+    assert read(undisturbed["pooling"]).raced is None

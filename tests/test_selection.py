@@ -1,0 +1,124 @@
+"""What is believed of finalists: hand-computed posteriors, paired noise, calibrated intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evomerge.estimators.mean import task_mean
+from evomerge.selection import mean_covariance, posterior, shrunk
+from evomerge.types import Evaluation, ItemScores, Metric
+from tests.sphere import plan
+
+UP, PAIRS = Metric("acc", True), Metric("word_perplexity", True, "pairs")
+
+
+def scores(values, items=None):
+    values = np.asarray(values, dtype=float)
+    return ItemScores("t", tuple(items or map(str, range(len(values)))), values)
+
+
+def test_two_finalists_by_hand():
+    # For a prior of variance s and equal noise v, the mean of both is m = 1/2 and each is drawn to it by s / (s + v).
+    # Only their difference tells of s: it is normal with variance 2 (s + v). Flat in the deviation, summed coarsely:
+    deviations, v = np.linspace(0, 2, 200), 1 / 8
+    total = deviations**2 + v
+    weight = np.exp(-1 / (4 * total)) / np.sqrt(total)
+    drawn = float((weight * deviations**2 / total).sum() / weight.sum())
+    means, _ = shrunk(np.array([0.0, 1.0]), np.eye(2) * v)
+    assert means == pytest.approx([0.5 - drawn / 2, 0.5 + drawn / 2], abs=1e-6)
+    assert 0.5 < drawn < 0.95
+
+
+def test_a_noisy_score_is_drawn_further_to_the_mean_than_a_sharp_one():
+    means, _ = shrunk(np.array([1.0, 1.05, 0.0]), np.diag([1e-4, 0.25, 1e-4]))
+    assert means[0] > means[1]
+
+
+def test_differences_within_the_noise_nearly_vanish():
+    means, stderrs = shrunk(np.array([0.50, 0.51, 0.49]), np.eye(3) * 0.01)
+    assert np.ptp(means) < 0.01 and (stderrs > 0.02).all()
+
+
+def test_noise_that_all_share_does_not_shrink_their_order():
+    raw, own = np.array([0.50, 0.53, 0.56]), 1e-5 * np.eye(3)
+    shared, _ = shrunk(raw, own + 0.01)  # hard items for everybody
+    independent, _ = shrunk(raw, own + 0.01 * np.eye(3))
+    assert np.ptp(shared) > 0.8 * np.ptp(raw)
+    assert np.ptp(independent) < 0.5 * np.ptp(raw)
+
+
+def test_equal_finalists_are_believed_equal():
+    means, stderrs = shrunk(np.array([0.4, 0.4]), np.full((2, 2), 0.01))
+    assert means == pytest.approx([0.4, 0.4]) and np.isfinite(stderrs).all()
+
+
+def test_one_finalist_is_as_measured():
+    means, stderrs = shrunk(np.array([0.4]), np.array([[0.04]]))
+    assert (means[0], stderrs[0]) == (0.4, pytest.approx(0.2))
+
+
+def test_the_winner_of_a_posterior_is_worth_what_is_believed():
+    rng = np.random.default_rng(5)
+    off, raw_off, covered = [], [], []
+    for _ in range(400):
+        truth = rng.normal(0.5, 0.03, 8)
+        noise = np.diag(rng.uniform(0.02, 0.06, 8) ** 2)
+        raw = truth + rng.multivariate_normal(np.zeros(8), noise)
+        means, stderrs = shrunk(raw, noise)
+        best = int(np.argmax(means))
+        off.append(means[best] - truth[best])
+        raw_off.append(raw.max() - truth[np.argmax(raw)])
+        covered.append(abs(off[-1]) < 1.96 * stderrs[best])
+    assert np.mean(raw_off) > 0.03
+    assert abs(np.mean(off)) < np.mean(raw_off) / 3
+    assert np.mean(covered) > 0.92
+
+
+@pytest.mark.parametrize("metric", [UP, PAIRS])
+def test_the_diagonal_of_the_noise_is_the_standard_error_of_the_mean(metric):
+    rng = np.random.default_rng(1)
+    values = rng.random((3, 40, 2)) + 0.1 if metric is PAIRS else rng.random((3, 40))
+    made = [scores(v) for v in values]
+    found = mean_covariance(made, metric)
+    assert np.sqrt(np.diag(found)) == pytest.approx([task_mean(s, metric).stderr for s in made])
+    assert np.linalg.eigvalsh(found).min() > -1e-12
+
+
+def test_the_noise_is_paired_by_item_whatever_the_order():
+    rng = np.random.default_rng(2)
+    values, turned = rng.random(30), rng.permutation(30)
+    names = [f"i{k}" for k in range(30)]
+    found = mean_covariance([scores(values, names), scores(values[turned], [names[k] for k in turned])], UP)
+    assert found[0, 1] == pytest.approx(found[0, 0])
+
+
+def test_all_right_has_the_noise_of_jeffreys_and_no_correlation():
+    found = mean_covariance([scores([1.0] * 20), scores([1.0, 0.0] * 10)], UP)
+    assert found[0, 0] == pytest.approx(task_mean(scores([1.0] * 20), UP).stderr ** 2) and found[0, 1] == 0.0
+
+
+def evaluation(name, *values):
+    return Evaluation(
+        name, "selection", name, {}, tuple(ItemScores(t, tuple("abcdef"), np.array(v)) for t, v in values)
+    )
+
+
+def test_a_feasible_finalist_stands_above_a_better_one_that_breaks_a_constraint():
+    from evomerge.constraints import read
+    from evomerge.estimators.mean import task_mean
+    from evomerge.plan import Goals, Scale
+
+    made = plan()
+    limits = read({"beta": {"min": 0.5}}, made.metrics, made.references)
+    made = plan(goals=Goals(made.goals.objective, (0,), limits))
+    step = np.linspace(-0.01, 0.01, 6)
+    found = [
+        evaluation("base", ("alpha", 0.2 + step), ("beta", 0.6 + step)),
+        evaluation("good", ("alpha", 0.5 + step), ("beta", 0.6 + step)),
+        evaluation("broken", ("alpha", 0.9 + step), ("beta", 0.1 + step)),
+    ]
+    tasks = {e.id: tuple(task_mean(s, UP) for s in e.scores) for e in found}
+    beliefs = posterior(found, made, Scale({"base": tasks["base"], "parent:a": tasks["good"]}))
+    assert sorted(range(3), key=lambda i: beliefs[i].rank) == [2, 0, 1]
+    assert beliefs[2].value > beliefs[1].value
