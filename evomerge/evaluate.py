@@ -55,6 +55,11 @@ class Bench:
         self._backend, self._tasks = backend, tasks
         self._batch_size = backend.batch_size
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the backend has to say of this model."""
+        return tuple(getattr(self._backend, "notes", ()))
+
     def evaluate(
         self, work: Work, *, shrink: int = 1, record: Callable[..., None] = lambda kind, **facts: None
     ) -> Iterator[Evaluation]:

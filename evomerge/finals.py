@@ -66,6 +66,7 @@ def select(plan: Plan, finalists: Sequence[Finalist], searched: int, journal: Jo
         winner=good[best].id,
         finalists=[_finalist_data(f) for f in finalists],
         posterior={str(e.id): [b.value, b.stderr] for e, b in zip(good, believed, strict=True)},
+        violations={str(e.id): b.violation for e, b in zip(good, believed, strict=True) if b.violation},
     )
     return str(good[best].id)
 

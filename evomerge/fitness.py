@@ -37,6 +37,11 @@ class Fitness:
         """Items of a draw: what a candidate is asked at most."""
         return len(self.draw(0)[1].index)
 
+    @property
+    def model_assisted(self) -> bool:
+        """Whether the estimator takes what items are easy from other models' answers, not from the draw alone."""
+        return getattr(self.estimator, "model_assisted", False)
+
     def draw(self, batch: int) -> tuple[int, Draw]:
         """The number of a batch's draw, and the draw."""
         number = batch if self.fresh else 0
@@ -65,7 +70,7 @@ class Fitness:
 
         None if nothing can be learned from it: the estimator is such a mean, or another batch has the same draw.
         """
-        if not (self.fresh and getattr(self.estimator, "model_assisted", False)) or len(observed) < 2:
+        if not (self.fresh and self.model_assisted) or len(observed) < 2:
             return None
         return level_difference(estimates, observed, self.bank)
 

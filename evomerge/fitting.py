@@ -35,8 +35,10 @@ def what_is_known(
     extra = designs(space, calibration.designs, cfg.seed)
     recipes = {**references, **extra}
     settings = settings_of(evaluator, plain(cfg.backend))
-    cache = lookup.Cache(folder, settings, recipes, found.answers, on=calibration.cache)
-    return Known(cache.find, cache.keep, extra, found.leaderboard(evaluator.tasks, recipes)), found.notes
+    told: list[str] = []
+    cache = lookup.Cache(folder, settings, recipes, found.answers, on=calibration.cache, tell=told.append)
+    leaderboard = found.leaderboard(evaluator.tasks, recipes)
+    return Known(cache.find, cache.keep, told, extra, leaderboard), found.notes
 
 
 def goals_of(cfg: DictConfig, objective: Objective, tasks: Sequence[Task], references: Mapping[str, Recipe]) -> Goals:

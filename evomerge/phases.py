@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from evomerge.budget import Budget
 from evomerge.calibration.bank import item_bank, observe
+from evomerge.families import Optimizer
 from evomerge.finals import choose_finalists, select, test
 from evomerge.fitness import Fitness
 from evomerge.journal import Journal
@@ -29,14 +30,24 @@ def search(plan: Plan, journal: Journal) -> str:
     fitness = judge_by(plan, known)
     start = best_start(plan, fitness)
     optimizer = plan.make_optimizer(start)
-    wanted = not optimizer.elitist if plan.fresh is None else plan.fresh
-    fitness = replace(fitness, fresh=wanted and fitness.items_each < fitness.bank.size)
+    fitness = replace(fitness, fresh=_fresh(plan, fitness, optimizer))
     found = ask_and_tell("search", optimizer, plan.budget, plan, fitness, journal)
     control = run_control(plan, start, fitness, journal)
     finalists = choose_finalists(plan, fitness, optimizer, found, control)
     winner = select(plan, finalists, len(found), journal)
     test(plan, finalists, winner, len(found), journal)
     return winner
+
+
+def _fresh(plan: Plan, fitness: Fitness, optimizer: Optimizer) -> bool:
+    """Whether each batch has a draw of its own.
+
+    Unasked, not where fitness of different batches is compared, be it by an elitist or by plain means: the luckiest
+    draw would win.
+    """
+    if fitness.items_each == fitness.bank.size:
+        return False
+    return fitness.model_assisted and not optimizer.elitist if plan.fresh is None else plan.fresh
 
 
 # ---------------------------------------------------------------- references
@@ -52,6 +63,9 @@ def score_references(plan: Plan, journal: Journal) -> dict[str, Evaluation]:
         refuse_failed(name, found[name])
     good = {name: evaluation for name, evaluation in found.items() if not evaluation.error_code}
     plan.known.keep(good)
+    for text in plan.known.told:
+        journal.event("note", text=text)
+    journal.watch("notes", notes=list(plan.known.told))
     return good
 
 

@@ -48,12 +48,13 @@ class Goals:
 class Known:
     """What models answered before the search: where to look for references, and where to keep what they answered.
 
-    find, keep: see evomerge.calibration. designs: recipes of further merges to be scored once. leaderboard: float64
-    (L, N) oriented answers of other models, in bank order; None if there are none.
+    find, keep: see evomerge.calibration. told: what they had to do without, in sentences. designs: recipes of further
+    merges to be scored once. leaderboard: float64 (L, N) oriented answers of other models, in bank order, or None.
     """
 
     find: Callable[[Work], Evaluation | None] = lambda work: None
     keep: Callable[[Mapping[str, Evaluation]], None] = lambda found: None
+    told: Sequence[str] = ()
     designs: Mapping[str, Recipe] = field(default_factory=dict)
     leaderboard: Any = None
 

@@ -21,11 +21,17 @@ _SPREADS = 200  # prior spreads that are tried
 
 @dataclass(frozen=True)
 class Belief:
-    """Posterior mean and standard error of a finalist's goal; `rank` orders finalists, feasible ones above others."""
+    """Posterior mean and standard error of a finalist's goal, its raw score, and by how much it breaks constraints."""
 
     value: float
     stderr: float
-    rank: tuple[float, float, float]
+    raw: float
+    violation: float
+
+    @property
+    def rank(self) -> tuple[float, float, float]:
+        """Orders finalists: feasible ones above others."""
+        return -self.violation, self.value, self.raw
 
 
 def posterior(evaluations: Sequence[Evaluation], plan: Plan, scale: Scale) -> list[Belief]:
@@ -35,10 +41,7 @@ def posterior(evaluations: Sequence[Evaluation], plan: Plan, scale: Scale) -> li
     noise = sum(_noise(i, evaluations, tasks, plan, scale) for i in range(len(plan.metrics)))
     means, stderrs = shrunk(raw, np.asarray(noise))
     broken = [violation(t, scale, plan.goals.constraints) for t in tasks]
-    return [
-        Belief(float(m), float(s), (-b, float(m), float(r)))
-        for m, s, b, r in zip(means, stderrs, broken, raw, strict=True)
-    ]
+    return [Belief(float(m), float(s), float(r), b) for m, s, b, r in zip(means, stderrs, broken, raw, strict=True)]
 
 
 def task_means(evaluation: Evaluation, plan: Plan) -> tuple[Estimate, ...]:

@@ -274,3 +274,21 @@ def test_the_report_tells_what_the_race_spared(undisturbed):
     stop = searched(undisturbed["race"], "stop")[-1]
     assert (raced.items, raced.of) == (stop["items_unraced"] - stop["items"], stop["items_unraced"])
     assert read(undisturbed["pooling"]).raced is None
+
+
+def test_a_fallback_of_the_estimator_is_in_the_report(tmp_path):
+    from evomerge.estimators.p_irt import PIrt
+    from evomerge.reports.read import read
+
+    run(tmp_path, **{**changes("pooling"), "estimator": PIrt(), "budget": Budget(evaluations=8)})
+    report = read(tmp_path)
+    assert report.fallbacks["few-models"] == 8
+    assert any("Estimates of 8 candidates fell back (few-models)" in w for w in report.warnings)
+
+
+def test_what_the_calibration_did_without_is_in_the_report(tmp_path):
+    from evomerge.plan import Known
+    from evomerge.reports.read import read
+
+    run(tmp_path, **changes("pooling"), known=Known(told=("the answers are not kept",)))
+    assert "the answers are not kept" in read(tmp_path).notes

@@ -25,6 +25,8 @@ class Local:
         for one in work:
             if self._bench is None:
                 self._bench = evaluator.open()
+                for note in getattr(self._bench, "notes", ()):
+                    record("note", text=note)
             yield from self._evaluate(one, record)
 
     def _evaluate(self, work: Work, record: Callable[..., None]) -> Iterator[Evaluation]:

@@ -73,6 +73,7 @@ def parents(record: Record) -> dict[str, str | None]:
 def notes(record: Record) -> tuple[str, ...]:
     """Sentences of the tasks about their splits, and changes of versions between processes."""
     changed = [f"versions: {e['text']}" for e in record.events if e.get("event") == "version"]
+    changed += [e["text"] for e in record.events if e.get("event") == "note"]
     return tuple(dict.fromkeys([*record.header.get("notes", []), *changed]))
 
 

@@ -53,6 +53,7 @@ def standing(
         scores=scores,
         error_code=newest[0].error_code if newest else None,
         goals=goals,
+        broken=(record.newest_stop("selection") or {}).get("violations", {}).get(ident, 0.0),
     )
 
 

@@ -54,6 +54,7 @@ def _score_grid(tasks: tuple[TaskFacts, ...], report: Report, last: bool) -> Gri
         for s in report.standings
     )
     note = "* winner, chosen on selection items." if report.winner else ""
+    note += " ! breaks a constraint there." if any(s.broken for s in report.standings) else ""
     return Grid(TITLES[report.split], columns, rows, f"{note} {_sign_note(report) if last else ''}".strip())
 
 
@@ -93,7 +94,7 @@ def _sign_note(report: Report) -> str:
 
 
 def _marked(standing: Standing, report: Report) -> str:
-    return standing.label + (" *" if standing.id == report.winner else "")
+    return standing.label + (" *" if standing.id == report.winner else "") + (" !" if standing.broken else "")
 
 
 def difference_grid(report: Report) -> Grid:

@@ -35,7 +35,7 @@ class Standing:
     """How one finalist scored: by split and task. `found` is its search estimate in the objective's unit.
 
     `error_code` is set if it could not be scored on the newest split it came to. goals: the tasks that count in means,
-    () for all.
+    () for all. broken: by how much it breaks the constraints on selection items.
     """
 
     id: str
@@ -45,6 +45,7 @@ class Standing:
     scores: Mapping[str, Mapping[str, Estimate]]
     error_code: str | None = None
     goals: tuple[str, ...] = ()
+    broken: float = 0.0
 
     def mean(self, split: str) -> Estimate | None:
         """Mean over tasks with its standard error; None if not scored on this split."""

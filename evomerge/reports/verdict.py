@@ -73,8 +73,27 @@ def _found_nothing(winner: Standing, report: Report) -> str:
 
 def warnings(report: Report) -> tuple[str, ...]:
     """Sentences, the gravest first; the tasks' own notes last."""
-    kinds = (_no_difference, _control, _opened, _level, _misfits, _few_items, _failed, _cut, _equal_parents)
+    kinds = (
+        _infeasible,
+        _no_difference,
+        _control,
+        _opened,
+        _level,
+        _misfits,
+        _fallbacks,
+        _few_items,
+        _failed,
+        _cut,
+        _equal_parents,
+    )
     return (*chain.from_iterable(kind(report) for kind in kinds), *report.notes)
+
+
+def _infeasible(report: Report) -> list[str]:
+    winner = report.standing(report.winner)
+    if winner is None or not winner.broken:
+        return []
+    return ["No finalist keeps all constraints on selection items: the winner breaks them least."]
 
 
 def _no_difference(report: Report) -> list[str]:
@@ -120,6 +139,22 @@ def _misfits(report: Report) -> list[str]:
         f"{plural(n, 'candidate')} answered far worse than any mixture of the parents would (a collapsed merge): "
         "estimated by plain weighted means, and nothing was learned from them."
     ]
+
+
+#: What estimators had to do instead, and why.
+FALLBACKS = {
+    "few-models": "too few models answered the items to know what each asks: item parameters are a guess",
+    "one-endpoint": "there is but one parent to mix: its ability was scaled",
+    "unbounded": "scores without bounds: plain weighted means",
+    "greg": "scores without bounds: estimated by regression on the parents' scores",
+    "no-items": "some candidate has answered no item of a task: what the parents' scores say",
+    "no-spread": "equal scores show no spread: the error is that of the parents' answers",
+}
+
+
+def _fallbacks(report: Report) -> list[str]:
+    known = [(rule, n) for rule, n in report.fallbacks.items() if rule in FALLBACKS]
+    return [f"Estimates of {plural(n, 'candidate')} fell back ({rule}): {FALLBACKS[rule]}." for rule, n in known]
 
 
 def _few_items(report: Report) -> list[str]:

@@ -379,3 +379,28 @@ def test_verdict_and_warnings_are_functions_of_the_report_alone(whole):
     report = read(whole)
     bare = replace(report, verdict="", warnings=())
     assert (verdict(bare), warnings(bare)) == (report.verdict, report.warnings)
+
+
+def test_a_finalist_that_breaks_a_constraint_is_marked_and_does_not_win(tmp_path):
+    from evomerge.constraints import read as read_constraints
+    from evomerge.plan import Goals
+    from evomerge.reports.grids import score_grids
+
+    made = listed([0.25, 1.25])
+    limits = read_constraints({"beta": {"max": 0.6}}, plan().metrics, plan().references)
+    run_as(tmp_path, IDENTITY, goals=Goals(plan().goals.objective, (), limits), **made)
+    report = read(tmp_path)
+    broken = {s.id: s.broken > 0 for s in report.standings}
+    assert broken["search:1"] and broken["parent:a"] and not broken["average"]
+    assert report.winner == "average"
+    (grid,) = score_grids(report)
+    assert [row[0].endswith(" !") for row in grid.rows] == list(broken.values()) and "! breaks" in grid.note
+
+
+def test_where_nothing_keeps_the_constraints_a_warning_says_so(tmp_path):
+    from evomerge.constraints import read as read_constraints
+    from evomerge.plan import Goals
+
+    limits = read_constraints({"beta": {"min": 9.0}}, plan().metrics, plan().references)
+    run_as(tmp_path, IDENTITY, goals=Goals(plan().goals.objective, (), limits), **listed([0.25]))
+    assert "No finalist keeps all constraints" in read(tmp_path).warnings[0]
