@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from evomerge.cli import main
+from evomerge.config import choices
 from evomerge.methods import METHODS
+from evomerge.tasks.measures import KINDS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -30,7 +32,9 @@ def test_the_two_set_up_commands_are_there_and_executable():
 def test_the_commands_run_in_order(tmp_path, monkeypatch, pico, task_folder):
     monkeypatch.chdir(tmp_path)
     write_mergekit_files(pico)
+    Path("notes.txt").write_text("\n\n".join(f"{word} one two three.\n" * 110 for word in "abcdefgh"))
     stand_ins = {
+        "TEXT": "notes.txt",
         "BASE": str(pico["base"]),
         "EXPERT_A,EXPERT_B": f"{pico['a']},{pico['b']}",
         "=TASKS": f"={task_folder}",
@@ -86,6 +90,28 @@ def test_links_to_files_lead_somewhere():
     assert links and all((ROOT / link).exists() for link in links)
 
 
+def row(name: str) -> set[str]:
+    line = next(line for line in README.splitlines() if line.startswith(f"| {name} |"))
+    return {m.strip() for m in line.split("|")[3].split(",")}
+
+
 def test_the_table_of_methods_is_the_table_of_methods():
-    row = next(line for line in README.splitlines() if line.startswith("| method |"))
-    assert {m.strip() for m in row.split("|")[3].split(",")} == set(METHODS)
+    assert row("method") == set(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("optimizer", "optimizer"),
+        ("objective", "objective"),
+        ("items", "subset"),
+        ("estimator", "estimator"),
+        ("early stopping", "race"),
+    ],
+)
+def test_the_table_names_every_member_of_a_group(name, group):
+    assert row(name) == set(choices(group))
+
+
+def test_the_table_names_every_kind_of_measure():
+    assert row("measures, bounds") == set(KINDS)

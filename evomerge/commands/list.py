@@ -9,7 +9,7 @@ from evomerge.errors import ConfigError, unknown
 def main(args: list[str]) -> int:
     parser = asking.parser("list", "Names that can be chosen.", "evomerge list methods")
     parser.add_argument(
-        "kind", metavar="KIND", help="methods, settings, or a config group such as optimizer, subset, objective"
+        "kind", metavar="KIND", help="methods, measures, settings, or a config group such as optimizer, subset"
     )
     return list_names(parser.parse_args(args).kind)
 
@@ -22,6 +22,8 @@ def list_names(kind: str) -> int:
     group = next((g for g in (kind, kind.removesuffix("s"), kind.removesuffix("es")) if g in groups), None)
     if kind in ("methods", "method"):
         _list_methods()
+    elif kind in ("measures", "measure"):
+        _list_measures()
     elif kind == "settings":
         print("\n".join(config.known_keys()))
     elif group:
@@ -29,7 +31,7 @@ def list_names(kind: str) -> int:
             first = (config.CONF / group / f"{name}.yaml").read_text().splitlines()[0]
             print(f"{name:<16} {first.removeprefix('# ')}")
     else:
-        raise ConfigError(unknown("kind", kind, ["methods", "settings", *groups]))
+        raise ConfigError(unknown("kind", kind, ["methods", "measures", "settings", *groups]))
     return 0
 
 
@@ -38,3 +40,18 @@ def _list_methods() -> None:
 
     for m in METHODS.values():
         print(f"{m.name:<16} knobs: {', '.join(k.name for k in m.knobs):<50} {m.source}")
+
+
+def _list_measures() -> None:
+    """Kinds of measures, with what the module of each says of itself."""
+    import ast
+    from pathlib import Path
+
+    from evomerge import tasks
+    from evomerge.tasks.measures import KINDS
+
+    (folder,) = map(Path, tasks.__path__)
+    for kind, address in KINDS.items():
+        module = folder / f"{address.split('.')[-2]}.py"
+        first = (ast.get_docstring(ast.parse(module.read_text())) or "").splitlines()[0]
+        print(f"{kind:<16} {first}")

@@ -23,10 +23,14 @@ Settings, each with its default in conf/ (evomerge list settings):
   tasks         'task.names=[t1,t2]' task.include_path=DIR task.num_fewshot=5 task.apply_chat_template=true
   space         space=weights | mergekit
                 space.method=ties space.groups=3 'space.parts=[self_attn,mlp]' space.ranges.weight='[0,1]'
-  optimizer     optimizer=cma_es | uniform | lambda_grid        seed=1
+  optimizer     optimizer=cma_es | ga | uniform | lambda_grid        seed=1
   budget        budget.evaluations=100 budget.items=50000 budget.seconds=3600
-  items         subset=random subset.n=120 split.selection=0.4
-  objective     objective=gap_closed | weighted_mean | minimum
+  items         subset=neyman | random | stratified | everything ...     subset.n=120 split.selection=0.4
+                estimator=merit | post_strat | mean ...     race=none | threshold | halving
+                calibration.use=[FILE.npz] calibration.designs=8          what models answered before
+  objective     objective=gap_closed | weighted_mean | minimum     'goals=[TASK,MEASURE]'
+                'measures.NAME={kind: perplexity, file: TEXT}'   kinds: divergence, length, refusal, language, callable
+                'constraints.NAME={min: -0.02, of: best_parent}'
   control       control=lambda_grid | uniform | none
   machine       device=auto dtype=auto threads=2 backend.batch_size=32
   folder        run=DIR      journal.jsonl, events.jsonl and report.md are written there
