@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from evomerge.calibration.bank import observe
-from evomerge.families import Judge
 from evomerge.fitness import Standing, in_chunks, weight_of
 from evomerge.items import Draw
 from evomerge.rows import merged
 from evomerge.scoring import evaluate_all
-from evomerge.types import Candidate, Evaluation, Work
+from evomerge.types import Candidate, Evaluation, Judge, Work
 
 if TYPE_CHECKING:
     from evomerge.course import Course

@@ -12,6 +12,7 @@ from evomerge.types import (
     Evaluation,
     Genome,
     ItemScores,
+    Judge,
     Metric,
     Recipe,
     Result,
@@ -59,12 +60,6 @@ class Task(Protocol):
 
     def identity(self) -> Mapping[str, Any]: ...
     def score(self, backend: Backend, items: Sequence[str]) -> ItemScores: ...
-
-
-class Judge(Protocol):
-    """Ends a candidate's race from its own answers and numbers that were frozen when its batch was asked."""
-
-    def stops(self, answered: Sequence[tuple[ItemScores, ...]]) -> bool: ...
 
 
 class Race(Protocol):

@@ -18,8 +18,6 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-    from evomerge.families import Judge
-
 #: float64 (D,), every entry in [0, 1]: the optimizer's whole world.
 Genome: TypeAlias = np.ndarray
 #: Value of a knob in a recipe: one number or name for all parents, or one number per parent.
@@ -191,6 +189,12 @@ class Candidate:
 
     id: int
     genome: Genome
+
+
+class Judge(Protocol):
+    """Ends a candidate's race from its own answers and numbers that were frozen when its batch was asked."""
+
+    def stops(self, answered: Sequence[tuple[ItemScores, ...]]) -> bool: ...
 
 
 @dataclass(frozen=True)

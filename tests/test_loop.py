@@ -292,3 +292,18 @@ def test_what_the_calibration_did_without_is_in_the_report(tmp_path):
 
     run(tmp_path, **changes("pooling"), known=Known(told=("the answers are not kept",)))
     assert "the answers are not kept" in read(tmp_path).notes
+
+
+def test_parents_that_answer_alike_are_no_trouble(tmp_path):
+    from tests.sphere import recipe
+
+    same = {"base": recipe((0.5,) * 4), "parent:a": recipe((0.5,) * 4), "average": recipe((0.5,) * 4)}
+    run(tmp_path, **changes("race"), references=same)
+    assert len({tuple(r["fitness"]) for c in searched(tmp_path, "commit") for r in c["results"]}) > 8
+
+
+def test_more_items_than_there_are_is_all_of_them_and_one_draw(tmp_path):
+    run(tmp_path, **{**changes("pooling"), "subset": Neyman(n=1000)})
+    assert {len(items) for items in draws(tmp_path).values()} == {2 * N}
+    told = [e for c in searched(tmp_path, "commit") for tasks in c["tasks"] for e in tasks]
+    assert {e[1] for e in told} == {0.0}, "nothing is left to be estimated"

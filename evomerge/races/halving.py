@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from evomerge.errors import ConfigError
-from evomerge.families import Judge, Worth
-from evomerge.types import Estimate
+from evomerge.families import Worth
+from evomerge.types import Estimate, Judge
 
 
 class Halving:

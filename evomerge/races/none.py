@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evomerge.families import Judge, Worth
-from evomerge.types import Estimate
+from evomerge.families import Worth
+from evomerge.types import Estimate, Judge
 
 
 class NoRace:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from evomerge.errors import ConfigError
-from evomerge.families import Judge, Worth
-from evomerge.types import Estimate, ItemScores
+from evomerge.families import Worth
+from evomerge.types import Estimate, ItemScores, Judge
 
 
 class Threshold:
