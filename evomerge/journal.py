@@ -171,11 +171,7 @@ class Journal:
         self._take(json.loads(json.dumps(row)))
 
     def _replay(self, found: Sequence[dict[str, Any]]) -> None:
-        if found and found[0].get("row") == "header" and found[0].get("schema") != SCHEMA:
-            raise JournalError(
-                f"{self.folder} has journal schema {found[0].get('schema')}, this evomerge reads {SCHEMA}. Continue it "
-                "with the evomerge that began it, or use a new folder."
-            )
+        _refuse_other_schema(found, self.folder)
         for row in found:
             self._take(row)
 
@@ -203,7 +199,17 @@ def rows(folder: Path, name: str = "journal.jsonl") -> list[dict[str, Any]]:
     path = Path(folder) / name
     if not path.is_file():
         raise JournalError(f"{folder} is not a run: it has no journal.jsonl. Give the folder a search wrote (run=DIR).")
-    return read_lines(path)[0]
+    found = read_lines(path)[0]
+    _refuse_other_schema(found, folder)
+    return found
+
+
+def _refuse_other_schema(found: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    if found and found[0].get("row") == "header" and found[0].get("schema") != SCHEMA:
+        raise JournalError(
+            f"{folder} has journal schema {found[0].get('schema')}, this evomerge reads {SCHEMA}. Continue it "
+            "with the evomerge that began it, or use a new folder."
+        )
 
 
 def events(folder: Path) -> list[dict[str, Any]]:

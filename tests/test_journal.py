@@ -288,6 +288,17 @@ def test_a_journal_of_another_schema_is_refused(tmp_path):
             Journal(tmp_path)
 
 
+def test_a_journal_of_another_schema_is_not_reported_either(tmp_path, capsys):
+    from evomerge.cli import main
+
+    row = '{"row":"evaluation","phase":"references","id":"base"}\n'
+    (tmp_path / "journal.jsonl").write_text(
+        '{"row":"header","schema":1,"identity":{},"versions":{},"notes":[]}\n' + row
+    )
+    assert main(["report", str(tmp_path)]) == 3
+    assert f"has journal schema 1, this evomerge reads {SCHEMA}" in capsys.readouterr().err
+
+
 def test_a_row_of_unknown_kind_is_refused(tmp_path):
     (tmp_path / "journal.jsonl").write_text('{"row":"confession"}\n')
     with pytest.raises(JournalError, match="row of unknown kind 'confession'"):
