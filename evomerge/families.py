@@ -84,14 +84,27 @@ class Objective(Protocol):
 
 
 class Optimizer(Protocol):
-    """Ask and tell. `lag`: candidate k is asked after the commit of k - lag. Results come complete, in id order.
+    """Ask and tell, made from a Problem, a seed and its settings. Results come in id order.
 
-    `elitist`: fitness told in different batches is compared, so one draw of items serves them all, unless `living`
+    lag: how many candidates may be asked and not yet told; it may change with a tell. step: how many are told at once,
+    in a batch of their own: the lag, or 1 in a steady state, where candidate k is asked right after k - lag was told.
+    elitist: fitness told in different batches is compared, so one draw of items serves them all, unless `living`
     (ids of an elitist's members) are scored again on each new draw: their results then precede those of the batch.
+    many_goals: whether fitness may have more than one entry. takes_choices: whether genes may be discrete.
+    wants_answers: whether results are to bring item scores.
+
+    Optional: `living`; `mean()`, a genome that is worth scoring at the end; `stopped`, why it has nothing more to try
+    ("" as long as it has).
     """
 
     lag: int
     elitist: bool
+    many_goals: bool
+    takes_choices: bool
+    wants_answers: bool
+
+    @property
+    def step(self) -> int: ...
 
     def ask(self, n: int) -> list[Candidate]: ...
     def tell(self, results: Sequence[Result]) -> None: ...

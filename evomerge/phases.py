@@ -6,7 +6,7 @@ evaluations in the journal, and tells the optimizer what the journal says it was
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from evomerge.budget import Budget
@@ -28,11 +28,11 @@ def search(plan: Plan, journal: Journal) -> str:
     """
     known = score_references(plan, journal)
     fitness = judge_by(plan, known)
-    start = best_start(plan, fitness)
-    optimizer = plan.make_optimizer(start)
+    starts = ranked_starts(plan, fitness)
+    optimizer = plan.make_optimizer(starts)
     fitness = replace(fitness, fresh=_fresh(plan, fitness, optimizer))
     found = ask_and_tell("search", optimizer, plan.budget, plan, fitness, journal)
-    control = run_control(plan, start, fitness, journal)
+    control = run_control(plan, starts, fitness, journal)
     finalists = choose_finalists(plan, fitness, optimizer, found, control)
     winner = select(plan, finalists, len(found), journal)
     test(plan, finalists, winner, len(found), journal)
@@ -79,21 +79,20 @@ def judge_by(plan: Plan, known: Mapping[str, Evaluation]) -> Fitness:
     return Fitness(bank, sampler, estimator, exact, plan.goals, scale, fresh=False)
 
 
-def best_start(plan: Plan, fitness: Fitness) -> Genome | None:
-    """The warm start, else the best reference that the space can express, feasible ones first, as a genome."""
+def ranked_starts(plan: Plan, fitness: Fitness) -> tuple[Genome, ...]:
+    """The warm start, then the references, feasible ones and best ones first: those that the space can express."""
     scores = {
         name: (fitness.violation(tasks), -fitness.combine(tasks)[0].value)
         for name, tasks in fitness.scale.references.items()
     }
     ranked = sorted(scores, key=lambda name: scores[name])
     starts = [*([plan.warm_start] if plan.warm_start else []), *(plan.references[name] for name in ranked)]
-    genomes = map(plan.space.encode, starts)
-    return next((g for g in genomes if g is not None), None)
+    return tuple(g for g in map(plan.space.encode, starts) if g is not None)
 
 
-def run_control(plan: Plan, start: Genome | None, fitness: Fitness, journal: Journal) -> list[Scored]:
+def run_control(plan: Plan, starts: Sequence[Genome], fitness: Fitness, journal: Journal) -> list[Scored]:
     """A cheap rival on the same items: what a search that did no better would be worth."""
     if plan.make_control is None:
         return []
-    optimizer = plan.make_control(start)
+    optimizer = plan.make_control(starts)
     return ask_and_tell("control", optimizer, Budget(evaluations=optimizer.lag), plan, fitness, journal)

@@ -64,15 +64,15 @@ class Plan:
     """Everything a search needs, made and checked before it starts.
 
     references: recipes by id, "base" and "average" under these names if they exist, parents as "parent:NAME".
-    items: by "search" (the bank), "selection" and "test". make_optimizer, make_control: from a start genome or None.
+    items: by "search" (the bank), "selection" and "test". make_optimizer, make_control: from starts, best first.
     robust: the estimator that steps in where the level of `estimator` is off. subtasks: by task, of each item.
     fresh: whether each batch has a draw of items of its own; None: unless the optimizer is elitist.
     """
 
     space: Space
     references: Mapping[str, Recipe]
-    make_optimizer: Callable[[Genome | None], Optimizer]
-    make_control: Callable[[Genome | None], Optimizer] | None
+    make_optimizer: Callable[[Sequence[Genome]], Optimizer]
+    make_control: Callable[[Sequence[Genome]], Optimizer] | None
     evaluator: Any
     executor: Executor
     subset: Subset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from evomerge.identity import identity_of
 from evomerge.ingredients import load_measures, load_tasks, make_evaluator, open_parents
 from evomerge.lineage import warm_start
 from evomerge.plan import Plan
+from evomerge.problem import Problem
 from evomerge.tasks.measures import refuse_equal_names
-from evomerge.types import Recipe
+from evomerge.types import Genome, Recipe
 
 #: Config groups whose members need nothing but their settings.
 FAMILIES = ("subset", "estimator", "race", "objective", "executor", "calibration")
@@ -45,8 +46,8 @@ def prepare(cfg: DictConfig, folder: Path, *, force: bool = False) -> Prepared:
     dtype = family.pool().dtype if cfg.dtype == "auto" else cfg.dtype
     common = {"seed": cfg.seed, "dtype": dtype}
     space = make("space", cfg.space, family.pool(), **common)
-    make_optimizer = _maker("optimizer", cfg, space.variables)
-    make_control = _maker("control", cfg, space.variables) if cfg.get("control") else None
+    make_optimizer = _maker("optimizer", cfg, space)
+    make_control = _maker("control", cfg, space) if cfg.get("control") else None
     tasks = (*load_tasks(cfg), *load_measures(cfg))
     refuse_equal_names([t.name for t in tasks])
     items = {split: {t.name: t.items[split] for t in tasks} for split in ("search", "selection", "test")}
@@ -123,13 +124,14 @@ def _check_counts(items: Mapping[str, Any]) -> None:
                 )
 
 
-def _maker(group: str, cfg: DictConfig, variables: Any) -> Any:
-    """A function from a start genome to an optimizer; tried once now, so that bad settings are told at once."""
+def _maker(group: str, cfg: DictConfig, space: Any) -> Any:
+    """A function from starts to an optimizer; tried once now, so that bad settings are told at once."""
 
-    def maker(start: Any) -> Any:
-        return make(group, cfg[group], variables, cfg.seed, start)
+    def maker(starts: Sequence[Genome]) -> Any:
+        problem = Problem(space.variables, starts=tuple(starts), active=getattr(space, "active", None))
+        return make(group, cfg[group], problem, cfg.seed)
 
-    maker(None)
+    maker(())
     return maker
 
 

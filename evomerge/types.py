@@ -168,6 +168,8 @@ class Variable:
     """One gene: which knob it sets where, and how [0, 1] maps onto [low, high].
 
     `leading` marks the knob that scales the method's effect (weight, t): a common scale moves all of these.
+    `levels` counts the values of a discrete gene, level i in the i-th of as many equal intervals; 0: continuous.
+    Variables of equal knob, part and parent are pieces of one quantity over `depth`, (0, 1) being the whole model.
     """
 
     name: str
@@ -178,6 +180,10 @@ class Variable:
     default: float  # the gene of the knob's default
     step: float
     leading: bool = False
+    levels: int = 0
+    part: str = "rest"
+    parent: str = "all"
+    depth: tuple[float, float] = (0.0, 1.0)
 
 
 # ---------------------------------------------------------------- evaluating
@@ -278,9 +284,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Result:
-    """What the optimizer is told. Fitness is maximised; a failed candidate has error_code and no fitness of its own."""
+    """What the optimizer is told. Fitness is maximised; a failed candidate has error_code and no fitness of its own.
+
+    stderrs: of fitness, () if failed. answers: float64 (N,), oriented scores by place in the item bank, nan where not
+    asked; only for optimizers that want them, and None if failed.
+    """
 
     id: int
     fitness: tuple[float, ...]
     violation: float = 0.0
     error_code: str | None = None
+    stderrs: tuple[float, ...] = ()
+    answers: np.ndarray | None = field(default=None, compare=False, repr=False)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from evomerge.optimizers.cma_es import CmaEs
 from evomerge.optimizers.lambda_grid import LambdaGrid
 from evomerge.phases import search
 from evomerge.plan import Goals, Plan
+from evomerge.problem import Problem
 from evomerge.races.none import NoRace
 from evomerge.subsets.everything import Everything
 from evomerge.types import Blend, Evaluation, Genome, Items, ItemScores, Metric, Recipe, Slot, Variable, Work
@@ -109,6 +110,10 @@ def items(split: str) -> Items:
     return {task: tuple(f"{split}-{task}-{i}" for i in range(6)) for task in TASKS}
 
 
+def problem(space: SphereSpace, starts: Sequence[Genome] = ()) -> Problem:
+    return Problem(space.variables, starts=tuple(starts))
+
+
 def plan(seed: int = 1, **changes: Any) -> Plan:
     space = changes.pop("space", SphereSpace())
     made = Plan(
@@ -118,8 +123,8 @@ def plan(seed: int = 1, **changes: Any) -> Plan:
             "parent:a": recipe((1.0, 0.0, 0.0, 0.0)),
             "average": recipe((0.5,) * 4),
         },
-        make_optimizer=lambda start: CmaEs(space.variables, seed, start),
-        make_control=lambda start: LambdaGrid(space.variables, seed, points=5),
+        make_optimizer=lambda starts: CmaEs(problem(space, starts), seed),
+        make_control=lambda starts: LambdaGrid(problem(space, starts), seed, points=5),
         evaluator=SphereEvaluator(),
         executor=Local(),
         subset=Everything(),

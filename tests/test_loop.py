@@ -18,7 +18,7 @@ from evomerge.races.threshold import Threshold
 from evomerge.subsets.neyman import Neyman
 from evomerge.subsets.random import Random
 from evomerge.types import ItemScores
-from tests.sphere import CENTRE, TASKS, Shuffled, SphereEvaluator, SphereSpace, canonical, run, run_and_die
+from tests.sphere import CENTRE, TASKS, Shuffled, SphereEvaluator, SphereSpace, canonical, problem, run, run_and_die
 
 N = 40
 ITEMS = {
@@ -61,7 +61,7 @@ def changes(regime):
                 "subset": Random(n=16),
                 "fresh": True,
                 "estimator": Mean(),
-                "make_optimizer": lambda start: Ga(space.variables, 1, start, population=6),
+                "make_optimizer": lambda starts: Ga(problem(space, starts), 1, population=6),
             },
         }[regime],
     }
@@ -217,8 +217,8 @@ def test_a_lucky_member_dies_where_the_living_are_scored_again(tmp_path):
     for fresh in (True, False):
         made = []
 
-        def optimizer(start, made=made):
-            made.append(Ga(SphereSpace().variables, 1, start, population=6))
+        def optimizer(starts, made=made):
+            made.append(Ga(problem(SphereSpace(), starts), 1, population=6))
             return made[-1]
 
         settings = {**changes("living"), "evaluator": LuckyOnce(), "fresh": fresh, "make_optimizer": optimizer}

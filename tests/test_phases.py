@@ -11,7 +11,18 @@ from evomerge.budget import Budget
 from evomerge.errors import ConfigError, JournalError, SearchFailed
 from evomerge.journal import Journal, events, rows
 from evomerge.optimizers.uniform import Uniform
-from tests.sphere import CENTRE, Shuffled, SphereEvaluator, SphereSpace, canonical, plan, recipe, run, run_and_die
+from tests.sphere import (
+    CENTRE,
+    Shuffled,
+    SphereEvaluator,
+    SphereSpace,
+    canonical,
+    plan,
+    problem,
+    recipe,
+    run,
+    run_and_die,
+)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +181,7 @@ def test_a_replay_that_asks_another_genome_is_refused(tmp_path):
     run(tmp_path)
     space = SphereSpace()
     with pytest.raises(JournalError, match="asked another genome"):
-        run(tmp_path, make_optimizer=lambda start: Uniform(space.variables, 5))
+        run(tmp_path, make_optimizer=lambda starts: Uniform(problem(space), 5))
 
 
 def test_attempts_are_on_file_before_they_are_made(tmp_path):
@@ -208,10 +219,10 @@ def test_references_are_finalists_and_duplicates_are_not(tmp_path):
 
 
 def test_the_start_is_the_best_reference(tmp_path):
-    starts = []
+    seen = []
     made = plan()
-    run(tmp_path, make_optimizer=lambda start: starts.append(start) or made.make_optimizer(start))
-    assert starts[0].tolist() == [0.5] * 4
+    run(tmp_path, make_optimizer=lambda starts: seen.append(starts) or made.make_optimizer(starts))
+    assert seen[0][0].tolist() == [0.5] * 4
 
 
 @pytest.mark.parametrize("bad", [{}, {"evaluations": 0}, {"items": -5}, {"seconds": 0.0}])

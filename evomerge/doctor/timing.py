@@ -114,7 +114,7 @@ def extrapolate(plan: Plan, loading: float, merge: Span, items: Mapping[str, Spa
     asked = drawn(plan)
     candidate = _one(merge, items, asked)
     n_references = len(plan.references)
-    control = plan.make_control(None).lag if plan.make_control else 0
+    control = plan.make_control(()).lag if plan.make_control else 0
     finalists = (n_references + 1, n_references + bool(control) + plan.finalists + 1)  # the last: the mean
     phases = {
         "references": each["search"].times(n_references),

@@ -38,11 +38,19 @@ class Guard:
 class Batched(ABC):
     """Ask/tell over a library that works in whole batches of `lag` candidates.
 
-    A batch is drawn once and handed out in id order; the next one is drawn only after all of it was told.
+    A batch is drawn once and handed out in id order; the next one is drawn only after all of it was told. A member
+    that changes its batch changes `lag` while it learns. An empty draw: there is nothing more to try.
     """
 
     lag: int
     elitist: bool = True  # fitness of different batches is compared
+    many_goals: bool = False
+    takes_choices: bool = False
+    wants_answers: bool = False
+
+    @property
+    def step(self) -> int:
+        return self.lag
 
     def __init__(self) -> None:
         self._asked = 0  # candidates of earlier batches
@@ -60,7 +68,7 @@ class Batched(ABC):
         """The whole batch, in id order, fitness finite and maximised."""
         ids = [self._asked + i for i in range(len(self._batch))]
         assert [r.id for r in results] == ids, "a batch is told once, complete and in id order"
-        self._learn(self._batch, ranked(results))
+        self._learn(self._batch, results)
         self._asked += len(self._batch)
         self._batch, self._handed = [], 0
 
@@ -68,7 +76,7 @@ class Batched(ABC):
     def _draw(self) -> Sequence[Genome]: ...
 
     @abstractmethod
-    def _learn(self, genomes: Sequence[Genome], fitness: Sequence[float]) -> None: ...
+    def _learn(self, genomes: Sequence[Genome], results: Sequence[Result]) -> None: ...
 
 
 def ranked(results: Sequence[Result]) -> list[float]:

@@ -9,35 +9,34 @@ import cma
 import numpy as np
 
 from evomerge.errors import ConfigError
-from evomerge.optimizers.batched import Batched, Guard
-from evomerge.types import Genome, Variable
+from evomerge.optimizers.batched import Batched, Guard, ranked
+from evomerge.problem import Problem
+from evomerge.types import Genome, Result
 
 
 class CmaEs(Batched):
     """Rank-based search around a moving mean; the batch is the population, 4 + 3 ln D by default.
 
-    `sigma` scales every variable's own first step. `start` is the first mean: (D,) in [0, 1], each variable's
-    default if None.
+    `sigma` scales every variable's own first step. The first mean is the problem's start.
     """
 
     elitist = False
 
     def __init__(
         self,
-        variables: Sequence[Variable],
+        problem: Problem,
         seed: int,
-        start: Genome | None = None,
         *,
         population: int | None = None,
         sigma: float = 1.0,
     ):
         super().__init__()
-        if len(variables) < 2:  # cma cannot rescale a single variable and gives up in the middle of a run
+        if problem.size < 2:  # cma cannot rescale a single variable and gives up in the middle of a run
             raise ConfigError(
-                f"CMA-ES needs at least 2 variables, this space has {len(variables)}. Use optimizer=lambda_grid or "
+                f"CMA-ES needs at least 2 variables, this space has {problem.size}. Use optimizer=lambda_grid or "
                 "optimizer=uniform, or search more (space.groups, space.search)."
             )
-        self.lag = 4 + math.floor(3 * math.log(len(variables))) if population is None else population
+        self.lag = 4 + math.floor(3 * math.log(problem.size)) if population is None else population
         if self.lag < 3:
             raise ConfigError(
                 f"optimizer.population is {population}; CMA-ES needs at least 3. Leave it null for the default."
@@ -46,11 +45,10 @@ class CmaEs(Batched):
             raise ConfigError(
                 f"optimizer.sigma is {sigma}; wanted a positive number (1 keeps each variable's own step)."
             )
-        first = np.array([v.default for v in variables]) if start is None else np.asarray(start, dtype=np.float64)
-        steps = np.array([v.step for v in variables]) * sigma
+        steps = problem.steps * sigma
         self._guard = Guard(seed)
         with self._guard():
-            self._es = cma.CMAEvolutionStrategy(_inside(first), float(steps.max()), self._options(steps, seed))
+            self._es = cma.CMAEvolutionStrategy(_inside(problem.start), float(steps.max()), self._options(steps, seed))
 
     def _options(self, steps: np.ndarray, seed: int) -> dict[str, object]:
         return {
@@ -72,9 +70,11 @@ class CmaEs(Batched):
             self._asked_of_cma = self._es.ask()
         return np.clip(self._asked_of_cma, 0.0, 1.0)
 
-    def _learn(self, genomes: Sequence[Genome], fitness: Sequence[float]) -> None:
+    def _learn(self, genomes: Sequence[Genome], results: Sequence[Result]) -> None:
         with self._guard():
-            self._es.tell(self._asked_of_cma, [-f for f in fitness])  # the very arrays asked: lists change cma's stream
+            self._es.tell(
+                self._asked_of_cma, [-f for f in ranked(results)]
+            )  # the very arrays asked: lists change cma's stream
 
 
 def _inside(genome: Genome) -> Genome:

@@ -12,46 +12,52 @@ from collections.abc import Sequence
 import numpy as np
 from pymoo.algorithms.soo.nonconvex.ga import GA
 from pymoo.core.population import Population
-from pymoo.core.problem import Problem
+from pymoo.core.problem import Problem as Cube
 from pymoo.core.termination import NoTermination
 from pymoo.operators.crossover.sbx import SBX
 from pymoo.operators.mutation.pm import PM
 
 from evomerge.errors import ConfigError
-from evomerge.types import Candidate, Genome, Result, Variable
+from evomerge.problem import Problem
+from evomerge.types import Candidate, Genome, Result
 
 
 class Ga:
     """Elitist search: `population` members and as many children compete for the places of the next population.
 
     A member lives as long as nothing beats its fitness, so a score that was luck on one draw of items would live on:
-    `tell` takes the living members' scores on a new draw together with the batch. The first population is `start`
-    ((D,) in [0, 1], each variable's default if None) among uniform genomes.
+    `tell` takes the living members' scores on a new draw together with the batch. The first population is the
+    problem's start among uniform genomes.
     """
 
     elitist = True
+    many_goals = False
+    takes_choices = False
+    wants_answers = False
+
+    @property
+    def step(self) -> int:
+        return self.lag
 
     def __init__(
         self,
-        variables: Sequence[Variable],
+        problem: Problem,
         seed: int,
-        start: Genome | None = None,
         *,
         population: int | None = None,
         crossover_prob: float = 0.9,
         crossover_eta: float = 15.0,
         mutation_eta: float = 20.0,
     ):
-        self.lag = default_population(len(variables)) if population is None else population
+        self.lag = default_population(problem.size) if population is None else population
         _check(self.lag, crossover_prob, crossover_eta, mutation_eta)
-        first = np.array([v.default for v in variables]) if start is None else np.asarray(start, dtype=np.float64)
         self._ga = GA(
             pop_size=self.lag,
-            sampling=_first_population(first, self.lag, seed),
+            sampling=_first_population(problem.start, self.lag, seed),
             crossover=SBX(prob=crossover_prob, eta=crossover_eta),
             mutation=PM(eta=mutation_eta),
         )
-        cube = Problem(n_var=len(variables), n_obj=1, xl=0.0, xu=1.0)
+        cube = Cube(n_var=problem.size, n_obj=1, xl=0.0, xu=1.0)
         self._ga.setup(cube, termination=NoTermination(), seed=seed)  # a generator of its own: needs no Guard
         self._members = Population()  # the living, in id order
         self._batch = Population()  # drawn and not yet told, in id order

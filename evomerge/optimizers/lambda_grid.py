@@ -11,17 +11,20 @@ import numpy as np
 
 from evomerge.errors import ConfigError
 from evomerge.optimizers.batched import Batched
-from evomerge.types import Genome, Variable
+from evomerge.problem import Problem
+from evomerge.types import Genome, Result, Variable
 
 
 class LambdaGrid(Batched):
     """`points` values of the scale from `low` to `high`, in the knobs' own units, clipped to their ranges."""
 
+    many_goals = True
+    takes_choices = True
+
     def __init__(
         self,
-        variables: Sequence[Variable],
+        problem: Problem,
         seed: int,
-        start: Genome | None = None,
         *,
         points: int = 10,
         low: float = 0.1,
@@ -32,7 +35,7 @@ class LambdaGrid(Batched):
             raise ConfigError(
                 f"lambda_grid wants points >= 1 and low <= high, got points={points}, low={low}, high={high}."
             )
-        self._variables = tuple(variables)
+        self._variables = problem.variables
         self._values = np.linspace(low, high, points)
         self.lag = points
 
@@ -43,7 +46,7 @@ class LambdaGrid(Batched):
     def _genome(self, value: float) -> Genome:
         return np.array([_gene(v, value) if v.leading else v.default for v in self._variables])
 
-    def _learn(self, genomes: Sequence[Genome], fitness: Sequence[float]) -> None:
+    def _learn(self, genomes: Sequence[Genome], results: Sequence[Result]) -> None:
         """A grid learns nothing."""
 
 

@@ -8,21 +8,26 @@ import numpy as np
 
 from evomerge.errors import ConfigError
 from evomerge.optimizers.batched import Batched
-from evomerge.types import Genome, Variable
+from evomerge.problem import Problem
+from evomerge.types import Genome, Result
 
 
 class Uniform(Batched):
     """Independent uniform genomes; candidate k depends on (seed, k) alone."""
 
-    def __init__(self, variables: Sequence[Variable], seed: int, start: Genome | None = None, *, batch: int = 8):
+    many_goals = True
+    takes_choices = True
+
+    def __init__(self, problem: Problem, seed: int, *, batch: int = 8):
         super().__init__()
         if batch < 1:
             raise ConfigError(f"optimizer.batch is {batch}; wanted at least 1.")
-        self.lag, self._size, self._seed = batch, len(variables), seed
+        self.lag, self._problem, self._seed = batch, problem, seed
 
     def _draw(self) -> Sequence[Genome]:
         ids = range(self._asked, self._asked + self.lag)
-        return [np.random.default_rng([self._seed, k]).random(self._size) for k in ids]
+        drawn = (np.random.default_rng([self._seed, k]).random(self._problem.size) for k in ids)
+        return [self._problem.settled(genome) for genome in drawn]
 
-    def _learn(self, genomes: Sequence[Genome], fitness: Sequence[float]) -> None:
+    def _learn(self, genomes: Sequence[Genome], results: Sequence[Result]) -> None:
         """Sampling learns nothing."""

@@ -27,6 +27,12 @@ def matrix(groups: int | str | Sequence[Sequence[int]], blocks: int, *, smooth: 
     return _knots(groups, blocks) if smooth else np.eye(groups)[np.arange(blocks) * groups // blocks]
 
 
+def stretch(shares: np.ndarray, group: int) -> tuple[float, float]:
+    """Where a group's share is the largest, as parts of the depth: first and last block's borders. shares: a matrix."""
+    mine = np.flatnonzero(shares.argmax(axis=1) == group)
+    return float(mine.min()) / len(shares), float(mine.max() + 1) / len(shares)
+
+
 def _knots(knots: int, blocks: int) -> np.ndarray:
     if knots == 1 or blocks == 1:
         return np.eye(knots)[np.zeros(blocks, dtype=int)]

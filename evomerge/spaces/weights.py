@@ -66,13 +66,26 @@ class WeightsSpace:
             for group in range(1 if part in OUTER else self._depth.shape[1]):
                 for knob in self._knobs_of(part):
                     for parent in self._owners(knob):
-                        yield self._variable(knob, _name(knob.name, part, group, parent))
+                        yield self._variable(knob, part, group, parent)
 
-    def _variable(self, knob: Knob, name: str) -> Variable:
+    def _variable(self, knob: Knob, part: str, group: int, parent: str) -> Variable:
         leading = knob.name == self._method.knobs[0].name
         low, high = (0.0, float(len(knob.values))) if knob.scale == "choice" else (knob.low, knob.high)
         default = 1.0 / len(self._pool.digests) if leading and self._is_per_parent(knob) else knob.default
-        return Variable(name, knob.name, low, high, knob.scale, genes.gene(knob, default), knob.step, leading)
+        return Variable(
+            _name(knob.name, part, group, parent),
+            knob.name,
+            low,
+            high,
+            knob.scale,
+            genes.gene(knob, default),
+            knob.step,
+            leading,
+            levels=len(knob.values),
+            part="rest" if part == "*" else part,
+            parent=parent,
+            depth=(0.0, 1.0) if part in OUTER else depth.stretch(self._depth, group),
+        )
 
     def _knobs_of(self, part: str) -> list[Knob]:
         """The searched knobs that a part's method has: where the linear stand-in rules, density would do nothing."""

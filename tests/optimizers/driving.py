@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from evomerge.config import CONF, make
 from evomerge.families import Optimizer
+from evomerge.problem import Problem
 from evomerge.rows import Commit, commit_row, read_commit
 from evomerge.types import Candidate, Result, Variable
 
@@ -29,11 +30,14 @@ TARGET = np.array([0.21, 0.83, 0.64, 0.37, 0.52])
 
 def member(name: str, *, seed: int = 1, start: Any = None, variables: Sequence[Variable] = VARIABLES) -> Optimizer:
     """The optimizer of conf/optimizer/<name>.yaml with the settings written there."""
-    return make("optimizer", OmegaConf.load(CONF / "optimizer" / f"{name}.yaml"), variables, seed, start)
+    node = OmegaConf.load(CONF / "optimizer" / f"{name}.yaml")
+    return make("optimizer", node, Problem(tuple(variables), starts=() if start is None else (start,)), seed)
 
 
-def plain_variables(n: int, *, step: float = 1 / 6, default: float = 0.5) -> tuple[Variable, ...]:
-    return tuple(Variable(f"x{i}", "weight", 0.0, 1.0, "linear", default, step, leading=True) for i in range(n))
+def plain(n: int, start: Any = None, *, step: float = 1 / 6, default: float = 0.5) -> Problem:
+    """n continuous variables, all alike."""
+    variables = [Variable(f"x{i}", "weight", 0.0, 1.0, "linear", default, step, leading=True) for i in range(n)]
+    return Problem(tuple(variables), starts=() if start is None else (np.asarray(start, dtype=float),))
 
 
 def pollute(number: int) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from evomerge.optimizers.batched import ranked
 from evomerge.optimizers.cma_es import CmaEs
 from evomerge.types import Result
-from tests.optimizers.driving import genomes, go, member, plain_variables
+from tests.optimizers.driving import genomes, go, member, plain
 
 finite = st.floats(-1e6, 1e6)
 results = st.lists(
@@ -53,18 +53,18 @@ def test_zero_violations_leave_a_search_bit_for_bit_as_it_is():
     def with_zero(candidate):
         return Result(candidate.id, (float(candidate.genome.sum()),), 0.0)
 
-    plain, _ = go(CmaEs(plain_variables(4), 1), 8, lambda c: float(c.genome.sum()))
-    optimizer, asked = CmaEs(plain_variables(4), 1), []
+    unbroken, _ = go(CmaEs(plain(4), 1), 8, lambda c: float(c.genome.sum()))
+    optimizer, asked = CmaEs(plain(4), 1), []
     for _ in range(8):
         asked.append(optimizer.ask(99))
         optimizer.tell([with_zero(c) for c in asked[-1]])
-    assert genomes(asked) == genomes(plain)
+    assert genomes(asked) == genomes(unbroken)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_cma_es_finds_the_best_point_that_keeps_its_constraint(seed):
     """Maximise the sum of two genes below x + y <= 1 and 0.2 <= x: the fitness alone would lead to (1, 1)."""
-    optimizer, mean = CmaEs(plain_variables(2), seed), None
+    optimizer, mean = CmaEs(plain(2), seed), None
     for _ in range(150):
         batch = optimizer.ask(99)
         optimizer.tell([Result(c.id, (2 * c.genome[0] + c.genome[1],), _outside(c.genome)) for c in batch])
@@ -87,7 +87,7 @@ def test_a_batch_in_which_all_break_a_constraint_is_told_like_others(name):
 
 
 def test_violation_alone_steers_where_no_candidate_keeps_the_constraint():
-    optimizer = CmaEs(plain_variables(3), 1)
+    optimizer = CmaEs(plain(3), 1)
     for _ in range(60):
         batch = optimizer.ask(99)
         optimizer.tell([Result(c.id, (float(c.genome.sum()),), 1.0 + float(c.genome.sum())) for c in batch])

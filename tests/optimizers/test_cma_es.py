@@ -9,7 +9,8 @@ import pytest
 
 from evomerge.errors import ConfigError
 from evomerge.optimizers.cma_es import CmaEs
-from tests.optimizers.driving import go, plain_variables
+from evomerge.problem import Problem
+from tests.optimizers.driving import go, plain
 
 
 def best_after(optimizer, evaluations, score):
@@ -26,7 +27,7 @@ def sphere(centre):
 @pytest.mark.parametrize("seed", range(3))
 def test_it_finds_the_centre_of_a_shifted_sphere(seed):
     centre = np.array([0.3, 0.62, 0.45, 0.2, 0.7, 0.55])
-    genome, value = best_after(CmaEs(plain_variables(6), seed), 1200, sphere(centre))
+    genome, value = best_after(CmaEs(plain(6), seed), 1200, sphere(centre))
     assert value > -1e-12
     assert np.abs(genome - centre).max() < 1e-6
 
@@ -40,44 +41,44 @@ def test_it_finds_the_centre_of_an_ill_conditioned_rotated_ellipsoid(seed):
     def ellipsoid(candidate):
         return -float(((axes * (turn @ (candidate.genome - centre))) ** 2).sum())
 
-    genome, _ = best_after(CmaEs(plain_variables(4), seed), 3200, ellipsoid)
+    genome, _ = best_after(CmaEs(plain(4), seed), 3200, ellipsoid)
     assert np.abs(genome - centre).max() < 1e-6
 
 
 def test_it_climbs_and_does_not_descend():
-    asked, _ = go(CmaEs(plain_variables(3), 1), 60, lambda c: float(c.genome.sum()))
+    asked, _ = go(CmaEs(plain(3), 1), 60, lambda c: float(c.genome.sum()))
     last = np.array([c.genome for c in asked[-1]])
     assert last.min() > 0.99
 
 
 @pytest.mark.parametrize("corner", [0.0, 1.0])
 def test_it_reaches_an_optimum_on_a_bound(corner):
-    genome, _ = best_after(CmaEs(plain_variables(4), 1), 1000, sphere(np.full(4, corner)))
+    genome, _ = best_after(CmaEs(plain(4), 1), 1000, sphere(np.full(4, corner)))
     assert np.abs(genome - corner).max() < 1e-6
 
 
 def test_the_mean_is_the_centre_after_convergence_and_inside_the_cube():
     centre = np.array([0.3, 0.62, 0.45])
-    optimizer = CmaEs(plain_variables(3), 1)
+    optimizer = CmaEs(plain(3), 1)
     go(optimizer, 120, sphere(centre))
     assert np.abs(optimizer.mean() - centre).max() < 1e-6
 
 
 @pytest.mark.parametrize(("size", "population"), [(2, 6), (6, 9), (12, 11), (64, 16)])
 def test_the_population_is_four_plus_three_ln_d(size, population):
-    assert CmaEs(plain_variables(size), 1).lag == population
+    assert CmaEs(plain(size), 1).lag == population
 
 
 def test_the_population_can_be_set():
-    optimizer = CmaEs(plain_variables(3), 1, population=13)
+    optimizer = CmaEs(plain(3), 1, population=13)
     assert (optimizer.lag, len(optimizer.ask(99))) == (13, 13)
 
 
 @pytest.mark.parametrize("start", [None, [0.31, 0.62, 0.07]])
 def test_the_start_or_else_the_defaults_are_its_first_mean(start):
-    variables = [replace(v, default=d) for v, d in zip(plain_variables(3), (0.2, 0.55, 0.9), strict=True)]
-    given = None if start is None else np.array(start)
-    optimizer = CmaEs(variables, 1, given, sigma=1e-7)
+    variables = [replace(v, default=d) for v, d in zip(plain(3).variables, (0.2, 0.55, 0.9), strict=True)]
+    given = () if start is None else (np.array(start),)
+    optimizer = CmaEs(Problem(tuple(variables), starts=given), 1, sigma=1e-7)
     wanted = np.array([0.2, 0.55, 0.9] if start is None else start)
     assert np.abs(optimizer.mean() - wanted).max() < 1e-6
     for candidate in optimizer.ask(99):
@@ -85,36 +86,40 @@ def test_the_start_or_else_the_defaults_are_its_first_mean(start):
 
 
 def test_a_start_on_a_bound_is_drawn_in_so_that_samples_are_not_reflected():
-    optimizer = CmaEs(plain_variables(2), 1, np.array([0.0, 1.0]), sigma=1e-7)
+    optimizer = CmaEs(plain(2, [0.0, 1.0]), 1, sigma=1e-7)
     assert np.abs(optimizer.mean() - [0.02, 0.98]).max() < 1e-6
 
 
 def test_each_variable_has_its_own_first_step():
     steps = np.array([0.01, 0.02, 0.04, 0.08])
-    variables = [replace(v, step=s) for v, s in zip(plain_variables(4), steps, strict=True)]
-    found = np.array([c.genome for seed in range(150) for c in CmaEs(variables, seed).ask(99)])  # (1200, 4)
+    variables = [replace(v, step=s) for v, s in zip(plain(4).variables, steps, strict=True)]
+    found = np.array(
+        [c.genome for seed in range(150) for c in CmaEs(Problem(tuple(variables)), seed).ask(99)]
+    )  # (1200, 4)
     assert found.std(axis=0) / steps == pytest.approx(1.0, abs=0.08)
     assert found.mean(axis=0) == pytest.approx(0.5, abs=0.01)
 
 
 def test_sigma_scales_every_step():
-    variables = [replace(v, step=s) for v, s in zip(plain_variables(2), (0.02, 0.1), strict=True)]
-    found = np.array([c.genome for seed in range(150) for c in CmaEs(variables, seed, sigma=0.5).ask(99)])
+    variables = [replace(v, step=s) for v, s in zip(plain(2).variables, (0.02, 0.1), strict=True)]
+    found = np.array(
+        [c.genome for seed in range(150) for c in CmaEs(Problem(tuple(variables)), seed, sigma=0.5).ask(99)]
+    )
     assert found.std(axis=0) == pytest.approx([0.01, 0.05], rel=0.08)
 
 
 def test_one_variable_is_refused_with_what_to_use_instead():
     with pytest.raises(ConfigError, match=r"at least 2 variables, this space has 1\. Use optimizer=lambda_grid"):
-        CmaEs(plain_variables(1), 1)
+        CmaEs(plain(1), 1)
 
 
 @pytest.mark.parametrize("population", [0, 1, 2, -4])
 def test_a_population_under_three_is_refused(population):
     with pytest.raises(ConfigError, match=rf"optimizer.population is {population}; CMA-ES needs at least 3"):
-        CmaEs(plain_variables(4), 1, population=population)
+        CmaEs(plain(4), 1, population=population)
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_step_that_is_no_positive_number_is_refused(sigma):
     with pytest.raises(ConfigError, match=r"optimizer.sigma is .* wanted a positive number"):
-        CmaEs(plain_variables(4), 1, sigma=sigma)
+        CmaEs(plain(4), 1, sigma=sigma)

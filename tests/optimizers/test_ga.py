@@ -10,8 +10,9 @@ import pytest
 from evomerge.errors import ConfigError
 from evomerge.optimizers.ga import Ga
 from evomerge.optimizers.uniform import Uniform
+from evomerge.problem import Problem
 from evomerge.types import Result
-from tests.optimizers.driving import go, plain_variables, results
+from tests.optimizers.driving import go, plain, results
 
 
 def told(ids, fitness):
@@ -27,13 +28,13 @@ def sphere(size, seed):
 
 
 def test_a_lucky_member_that_is_never_scored_again_outlives_everybody():
-    optimizer = Ga(plain_variables(4), 1)
+    optimizer = Ga(plain(4), 1)
     go(optimizer, 30, lambda c: 1.0 if c.id == 3 else 1e-3 * c.id)
     assert optimizer.living[0] == 3
 
 
 def test_a_lucky_member_dies_once_it_is_scored_again():
-    optimizer = Ga(plain_variables(4), 1)
+    optimizer = Ga(plain(4), 1)
     go(optimizer, 1, lambda c: 1.0 if c.id == 3 else 0.1)
     batch = optimizer.ask(optimizer.lag)
     again = [Result(i, (0.0 if i == 3 else 0.1,)) for i in optimizer.living]
@@ -45,7 +46,7 @@ def test_a_lucky_member_dies_once_it_is_scored_again():
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("population", [4, 7, 12])
 def test_the_living_are_the_best_of_members_and_children_by_violation_and_then_the_latest_fitness(seed, population):
-    optimizer, latest = Ga(plain_variables(3), seed, population=population), {}
+    optimizer, latest = Ga(plain(3), seed, population=population), {}
     rng = np.random.default_rng(seed)
     for number in range(15):
         batch = [c.id for c in optimizer.ask(population)]
@@ -58,14 +59,14 @@ def test_the_living_are_the_best_of_members_and_children_by_violation_and_then_t
 
 
 def test_the_least_violation_wins_whatever_the_fitness():
-    optimizer = Ga(plain_variables(3), 1, population=4)
+    optimizer = Ga(plain(3), 1, population=4)
     optimizer.tell([Result(c.id, (100.0,), 1.0 + c.id) for c in optimizer.ask(4)])
     optimizer.tell([Result(c.id, (-100.0,), 0.0 if c.id % 2 else 3.5) for c in optimizer.ask(4)])
     assert optimizer.living == (0, 1, 5, 7), "violations 1, 2, 0, 0"
 
 
 def test_a_failed_candidate_comes_after_those_with_any_violation():
-    optimizer = Ga(plain_variables(3), 1, population=4)
+    optimizer = Ga(plain(3), 1, population=4)
     optimizer.tell([Result(c.id, (0.0,), 0.0, "merge") for c in optimizer.ask(4)])
     optimizer.tell([Result(c.id, (-100.0,), 50.0) for c in optimizer.ask(4)])
     assert optimizer.living == (4, 5, 6, 7)
@@ -76,7 +77,7 @@ def test_parents_are_chosen_by_what_was_told_last(better):
     """Binary tournaments give three quarters of the children to the better half of the members."""
 
     def share_of_children_below_the_median(preferred_below):
-        optimizer = Ga(plain_variables(2), 5, population=200, crossover_prob=0.0, mutation_eta=100.0)
+        optimizer = Ga(plain(2), 5, population=200, crossover_prob=0.0, mutation_eta=100.0)
         first = optimizer.ask(200)
         median = np.median([c.genome[0] for c in first])
         optimizer.tell(results(first, lambda c: 0.0))
@@ -91,7 +92,7 @@ def test_parents_are_chosen_by_what_was_told_last(better):
 
 @pytest.mark.parametrize("wrong", ["some", "out of order", "after the batch", "alone"])
 def test_members_are_scored_again_all_or_none_in_order_and_before_the_batch(wrong):
-    optimizer = Ga(plain_variables(3), 1)
+    optimizer = Ga(plain(3), 1)
     go(optimizer, 2)
     batch, again = results(optimizer.ask(optimizer.lag)), told(optimizer.living, 0.0)
     given = {
@@ -114,12 +115,12 @@ def test_at_200_evaluations_it_is_nearer_the_centre_of_a_sphere_than_uniform_sam
         _, known = go(optimizer, 200 // optimizer.lag, sphere(6, seed))
         return -max(r.fitness[0] for batch in known for r in batch)
 
-    assert nearest(Ga(plain_variables(6), seed)) < 0.5 * nearest(Uniform(plain_variables(6), seed))
+    assert nearest(Ga(plain(6), seed)) < 0.5 * nearest(Uniform(plain(6), seed))
 
 
 @pytest.mark.parametrize("corner", [0.0, 1.0])
 def test_it_reaches_an_optimum_on_a_bound(corner):
-    optimizer = Ga(plain_variables(4), 1)
+    optimizer = Ga(plain(4), 1)
     _, known = go(optimizer, 100, lambda c: -float(((c.genome - corner) ** 2).sum()))
     assert max(r.fitness[0] for batch in known for r in batch) > -1e-12
 
@@ -128,7 +129,7 @@ def test_scoring_the_living_again_finds_truly_better_members_and_promises_less_a
     """Each score has noise of its own; what a member's scores average to is what is told."""
 
     def best_of(seed, afresh, noise=0.15, cost=600):
-        optimizer, true, seen = Ga(plain_variables(6), seed), {}, {}
+        optimizer, true, seen = Ga(plain(6), seed), {}, {}
         score, rng = sphere(6, seed), np.random.default_rng([seed, 10**7])
         while sum(map(len, seen.values())) < cost:
             batch = optimizer.ask(optimizer.lag)
@@ -151,24 +152,22 @@ def test_scoring_the_living_again_finds_truly_better_members_and_promises_less_a
 
 @pytest.mark.parametrize("start", [None, [0.0, 0.62, 1.0]])
 def test_the_start_or_else_the_defaults_are_the_first_candidate(start):
-    variables = [replace(v, default=d) for v, d in zip(plain_variables(3), (0.2, 0.55, 0.9), strict=True)]
-    first = Ga(variables, 1, None if start is None else np.array(start)).ask(1)[0]
+    variables = [replace(v, default=d) for v, d in zip(plain(3).variables, (0.2, 0.55, 0.9), strict=True)]
+    first = Ga(Problem(tuple(variables), starts=() if start is None else (np.array(start),)), 1).ask(1)[0]
     assert first.genome.tolist() == ([0.2, 0.55, 0.9] if start is None else start)
 
 
 def test_the_rest_of_the_first_population_is_uniform_and_not_what_the_control_draws():
-    found = np.array(
-        [[c.genome for c in Ga(plain_variables(3), seed).ask(99)[1:]] for seed in range(600)]
-    )  # (600, 6, 3)
+    found = np.array([[c.genome for c in Ga(plain(3), seed).ask(99)[1:]] for seed in range(600)])  # (600, 6, 3)
     counts = np.array([np.histogram(found[..., i], bins=10, range=(0, 1))[0] for i in range(3)])  # (3, 10)
     expected = found[..., 0].size / 10
     assert (((counts - expected) ** 2 / expected).sum(axis=1) < 27.9).all()  # 99.9 % point of chi-square, 9 d.o.f.
-    control = {g for c in Uniform(plain_variables(3), 5, batch=99).ask(99) for g in c.genome}
+    control = {g for c in Uniform(plain(3), 5, batch=99).ask(99) for g in c.genome}
     assert not control & set(found[5].ravel())
 
 
 def test_children_equal_neither_a_member_nor_each_other():
-    optimizer = Ga(plain_variables(64), 1, population=8, crossover_prob=0.0)  # most children would be copies
+    optimizer = Ga(plain(64), 1, population=8, crossover_prob=0.0)  # most children would be copies
     alive = {}
     for _ in range(20):
         batch = optimizer.ask(8)
@@ -181,7 +180,7 @@ def test_children_equal_neither_a_member_nor_each_other():
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_a_search_that_has_converged_goes_on_with_full_batches(size):
-    optimizer = Ga(plain_variables(size), 1)
+    optimizer = Ga(plain(size), 1)
     asked, known = go(optimizer, 300, lambda c: -float(np.abs(c.genome - 0.3).sum()))
     assert max(r.fitness[0] for batch in known for r in batch) > -1e-3
     assert [len(batch) for batch in asked] == [optimizer.lag] * 300
@@ -192,11 +191,11 @@ def test_a_search_that_has_converged_goes_on_with_full_batches(size):
 
 @pytest.mark.parametrize(("size", "population"), [(1, 4), (2, 6), (6, 9), (12, 11), (64, 16)])
 def test_the_population_is_four_plus_three_ln_d(size, population):
-    assert Ga(plain_variables(size), 1).lag == population
+    assert Ga(plain(size), 1).lag == population
 
 
 def test_the_population_can_be_set():
-    optimizer = Ga(plain_variables(3), 1, population=13)
+    optimizer = Ga(plain(3), 1, population=13)
     optimizer.tell(results(optimizer.ask(99)))
     assert (optimizer.lag, len(optimizer.living), len(optimizer.ask(99))) == (13, 13, 13)
 
@@ -205,7 +204,7 @@ def novelty(**settings):
     """Mean distance between a child's gene and the nearest of the members' genes at its place."""
     gaps = []
     for seed in range(30):
-        optimizer = Ga(plain_variables(4), seed, population=8, **settings)
+        optimizer = Ga(plain(4), seed, population=8, **settings)
         asked, _ = go(optimizer, 2, lambda c: 0.0)
         members, children = (np.array([c.genome for c in batch]) for batch in asked)  # (8, 4)
         gaps.append(np.abs(children[:, None] - members[None]).min(axis=1).mean())
@@ -230,7 +229,7 @@ def test_the_larger_crossover_prob_the_more_matings_mix():
 @pytest.mark.parametrize("population", [0, 3, -4])
 def test_a_population_under_four_is_refused(population):
     with pytest.raises(ConfigError, match=rf"optimizer.population is {population}; .* needs at least 4"):
-        Ga(plain_variables(4), 1, population=population)
+        Ga(plain(4), 1, population=population)
 
 
 @pytest.mark.parametrize(
@@ -244,4 +243,4 @@ def test_a_population_under_four_is_refused(population):
 def test_settings_out_of_range_are_refused_by_name(name, values):
     for value in values:
         with pytest.raises(ConfigError, match=rf"optimizer.{name} is {value}; wanted"):
-            Ga(plain_variables(4), 1, **{name: value})
+            Ga(plain(4), 1, **{name: value})

@@ -7,11 +7,11 @@ import pytest
 
 from evomerge.errors import ConfigError
 from evomerge.optimizers.uniform import Uniform
-from tests.optimizers.driving import go, plain_variables
+from tests.optimizers.driving import go, plain
 
 
 def sample(n, *, seed=1, batch=8, size=3):
-    asked, _ = go(Uniform(plain_variables(size), seed, batch=batch), -(-n // batch))
+    asked, _ = go(Uniform(plain(size), seed, batch=batch), -(-n // batch))
     return np.array([c.genome for b in asked for c in b])[:n]
 
 
@@ -34,12 +34,12 @@ def test_a_candidate_depends_on_seed_and_id_alone_and_not_on_the_batch():
 
 
 def test_what_is_told_changes_nothing():
-    one, _ = go(Uniform(plain_variables(2), 1), 3, lambda c: 1.0)
-    other, _ = go(Uniform(plain_variables(2), 1), 3, lambda c: -float(c.id))
+    one, _ = go(Uniform(plain(2), 1), 3, lambda c: 1.0)
+    other, _ = go(Uniform(plain(2), 1), 3, lambda c: -float(c.id))
     assert [c.genome.tolist() for b in one for c in b] == [c.genome.tolist() for b in other for c in b]
 
 
 @pytest.mark.parametrize("batch", [0, -1])
 def test_an_empty_batch_is_refused(batch):
     with pytest.raises(ConfigError, match=f"optimizer.batch is {batch}; wanted at least 1"):
-        Uniform(plain_variables(2), 1, batch=batch)
+        Uniform(plain(2), 1, batch=batch)

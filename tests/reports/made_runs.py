@@ -31,9 +31,11 @@ class Listed:
     """Asks the given first coordinates, all in one batch."""
 
     elitist = True
+    many_goals = takes_choices = wants_answers = False
 
     def __init__(self, firsts):
-        self.lag, self._firsts = len(firsts), firsts
+        self.lag = self.step = len(firsts)
+        self._firsts = firsts
 
     def ask(self, n):
         asked, self._firsts = self._firsts[:n], self._firsts[n:]
@@ -72,8 +74,8 @@ def level(work, task, first, n):
 def listed(found, control=(), rule=level):
     """Changes to a plan: these candidates, this control, this rule."""
     return {
-        "make_optimizer": lambda start: Listed(list(found)),
-        "make_control": (lambda start: Listed(list(control))) if control else None,
+        "make_optimizer": lambda starts: Listed(list(found)),
+        "make_control": (lambda starts: Listed(list(control))) if control else None,
         "evaluator": Ruled(rule),
     }
 

@@ -303,8 +303,8 @@ def test_an_extension_that_changes_no_finalist_is_finished_too(tmp_path):
         changes = listed(firsts)
         made = changes["make_optimizer"]
 
-        def make(start):
-            optimizer = made(start)
+        def make(starts):
+            optimizer = made(starts)
             optimizer.lag, asked = 1, iter(optimizer.ask(len(firsts)))
             optimizer.ask = lambda n: [c for c in [next(asked, None)] if c]
             return optimizer
