@@ -76,7 +76,10 @@ class Race(Protocol):
 
 
 class Objective(Protocol):
-    """Estimates per task -> fitness, always maximised. `floor` and `parents` are the references' estimates."""
+    """Estimates per task -> one or more goals, always maximised. `floor`, `parents`: the references' estimates."""
+
+    def goals(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """What the goals are called. Raises ConfigError if the settings do not fit these tasks."""
 
     def combine(
         self, tasks: Sequence[Estimate], floor: Sequence[Estimate], parents: Sequence[Sequence[Estimate]]

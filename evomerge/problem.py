@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from evomerge.types import Genome, Variable
+
+COUNTED = 4096  # combinations of levels of which the distinct meanings are counted one by one
+EXHAUSTED = "every point of the space was asked"
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,13 +20,15 @@ class Problem:
     """Variables to be searched, how many goals they serve, and where to begin.
 
     starts: genomes known to be good, best first. active: genome -> bool (D,), the genes that mean something beside its
-    choices; None: all of them, always.
+    choices; None: all of them, always. common_scale: whether one factor on all leading variables changes the model; it
+    does not where weights are normalised.
     """
 
     variables: tuple[Variable, ...]
     goals: int = 1
     starts: tuple[Genome, ...] = ()
     active: Callable[[Genome], np.ndarray] | None = None
+    common_scale: bool = True
 
     @property
     def size(self) -> int:
@@ -56,6 +63,42 @@ class Problem:
             dtype=np.float64,
         )
         return found if self.active is None else np.where(self.active(found), found, self.default)
+
+
+class Coverage:
+    """Which points of a space were asked; where they cannot be counted nothing is kept, and it is never through."""
+
+    def __init__(self, problem: Problem):
+        self._points = points(problem)
+        self._asked: set[bytes] = set()
+
+    def add(self, genomes: Iterable[Genome]) -> None:
+        """Settled genomes."""
+        if self._points is not None:
+            self._asked.update(map(key_of, genomes))
+
+    @property
+    def stopped(self) -> str:
+        """Why nothing more can be tried, as an optimizer says it; "" as long as something can."""
+        return EXHAUSTED if len(self._asked) == self._points else ""
+
+
+def points(problem: Problem) -> int | None:
+    """How many genomes of different meaning there are; None if infinitely many, or too many to be told apart."""
+    levels = [v.levels for v in problem.variables]
+    if not all(levels):
+        return None
+    if problem.active is None:
+        return math.prod(levels)
+    if math.prod(levels) > COUNTED:
+        return None
+    middles = ([gene_of(level, n) for level in range(n)] for n in levels)
+    return len({key_of(problem.settled(np.array(genome))) for genome in itertools.product(*middles)})
+
+
+def key_of(genome: Genome) -> bytes:
+    """Equal for equal genomes, to be looked up."""
+    return (genome + 0.0).tobytes()  # -0.0 and 0.0 are one
 
 
 def level_of(gene: float, levels: int) -> int:

@@ -1,4 +1,4 @@
-"""Layer groups: how much each group's gene counts in each block."""
+"""Depth: the blocks of a merged model, and how much each layer group's gene counts in each of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from evomerge.errors import ConfigError
+from evomerge.types import Pool, Recipe
+
+
+def blocks_of(pool: Pool) -> list[tuple[str, int]]:
+    """(stack, block) of every block of the merged model, in order."""
+    return [(stack, block) for stack, blocks in pool.stacks.items() for block in range(blocks)]
+
+
+def in_place(pool: Pool, recipe: Recipe) -> bool:
+    """Whether each slot draws on its own block of all of the recipe's parents, so that depth is as it was."""
+    wanted = [tuple((p, *where) for p in range(len(recipe.parents))) for where in blocks_of(pool)]
+    return [slot.sources for slot in recipe.slots] == wanted and all(slot.scale == 1.0 for slot in recipe.slots)
 
 
 def matrix(groups: int | str | Sequence[Sequence[int]], blocks: int, *, smooth: bool = False) -> np.ndarray:
@@ -33,11 +45,30 @@ def stretch(shares: np.ndarray, group: int) -> tuple[float, float]:
     return float(mine.min()) / len(shares), float(mine.max() + 1) / len(shares)
 
 
+def solved(shares: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The groups' values (groups, n) of which a matrix `shares` makes the blocks' values `rows`, (blocks, n).
+
+    Where groups mix, by least squares; rows that no values make are not refused here.
+    """
+    if np.isin(shares, (0, 1)).all():
+        first: np.ndarray = rows[shares.argmax(axis=0)]
+        return first
+    found: np.ndarray = np.linalg.lstsq(shares, rows, rcond=None)[0]
+    return np.round(found, 12)  # LAPACK's last bits differ between machines
+
+
+def nearest(shares: np.ndarray) -> np.ndarray:
+    """The matrix in which each block belongs wholly to the group of its largest share: for values that cannot mix."""
+    found: np.ndarray = np.eye(shares.shape[1])[shares.argmax(axis=1)]
+    return found
+
+
 def _knots(knots: int, blocks: int) -> np.ndarray:
     if knots == 1 or blocks == 1:
         return np.eye(knots)[np.zeros(blocks, dtype=int)]
     at = np.linspace(0, knots - 1, blocks)[:, None]  # (blocks, 1), in units of knots
-    return np.clip(1 - np.abs(at - np.arange(knots)), 0, 1)
+    found: np.ndarray = np.clip(1 - np.abs(at - np.arange(knots)), 0, 1)
+    return found
 
 
 def _ranges(ranges: list[tuple[int, ...]], blocks: int) -> np.ndarray:

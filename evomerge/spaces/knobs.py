@@ -5,29 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast
 
 from evomerge.errors import ConfigError, unknown
 from evomerge.types import Knob, KnobValue, Method, Pool
 
+Scale: TypeAlias = Literal["linear", "log", "choice"]
 
-def check_arity(method: Method, pool: Pool) -> None:
+
+def check_arity(
+    method: Method,
+    pool: Pool,
+    *,
+    setting: str = "method",
+    remedy: str = "Change parents.models (the base may be one).",
+) -> None:
+    """Raises ConfigError, in the words of the setting that named the method, if it cannot merge these parents."""
     low, high = method.arity
     n = len(pool.digests)
     if n < low or (high is not None and n > high):
         wanted = f"exactly {low}" if low == high else f"at least {low}"
-        raise ConfigError(
-            f"space.method={method.name} takes {wanted} parents, got {n}. Change parents.models (the base may be one)."
-        )
+        raise ConfigError(f"space.{setting}={method.name} takes {wanted} parents, got {n}. {remedy}")
     if method.needs_base and pool.base is None:
         raise ConfigError(
-            f"space.method={method.name} merges differences from a base. Set parents.base, or use linear."
+            f"space.{setting}={method.name} merges differences from a base. Set parents.base, or use linear."
         )
 
 
 def defaults(method: Method) -> dict[str, KnobValue]:
     """Every knob's default; methods on deltas are not normalised, so that the weights' common factor is a gene."""
-    found = {k.name: k.default for k in method.knobs if k.default is not None}
+    found: dict[str, KnobValue] = {k.name: k.default for k in method.knobs if k.default is not None}
     return {**found, "normalize": False} if method.on == "deltas" and "normalize" in found else found
 
 
@@ -53,7 +60,7 @@ def _pinned(knob: Knob | None, value: Any, pool: Pool) -> KnobValue:
     if knob.scale == "choice":
         if value not in knob.values:
             raise ConfigError(f"space.fixed.{knob.name} is {value!r}; wanted {', '.join(map(str, knob.values))}.")
-        return value
+        return knob.values[knob.values.index(value)]  # 1 is meant as True
     each = value if isinstance(value, list | tuple) else [value]
     good = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in each)
     n = len(pool.digests)
@@ -106,4 +113,4 @@ def _ranged(knob: Knob, limits: Sequence[float] | None, scale: str | None) -> Kn
     if scale == "log" and low <= 0:
         raise ConfigError(f"space.ranges.{knob.name} starts at {low} on a log scale; wanted above 0, or scale linear.")
     step = knob.step * (knob.high - knob.low) / (high - low) if scale == "linear" == knob.scale else knob.step
-    return replace(knob, low=float(low), high=float(high), scale=scale, step=min(step, 0.5))
+    return replace(knob, low=float(low), high=float(high), scale=cast(Scale, scale), step=min(step, 0.5))

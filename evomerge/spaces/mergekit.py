@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from evomerge.errors import ConfigError, unknown
 from evomerge.methods import get
 from evomerge.spaces import depth
+from evomerge.spaces.likeness import alike
 from evomerge.spaces.mergekit_genes import PARAMETERS, Definition, decode, encode
 from evomerge.spaces.references import unique
-from evomerge.types import Blend, Genome, KnobValue, Pool, Recipe, Variable
+from evomerge.types import Blend, Genome, Pool, Recipe, Variable
 
 NORMALIZED = ("linear", "ties", "dare_ties")
 #: mergekit-evolve's first standard deviation, in the units of its raw genes.
@@ -33,7 +34,8 @@ class MergekitSpace:
     low, high: bounds of weights; densities lie in [0, 1]. A weight's absolute value counts unless
     `allow_negative_weights`, and a density's is clipped to 1: the bounds lose no model and spare the search mirror
     optima and flat ground. Normalised weights above 1 mean nothing new. Weights of `linear` that sum to zero mean the
-    plain average; they end mergekit's run.
+    plain average; they end mergekit's run. `common_scale`: whether one common factor on the leading variables, the
+    weights, changes the model: not if they are normalised, and slerp has none, for only differences of scores count.
 
     slerp has one score per group and parent: the two highest are merged with t = softmax(scores)[1] from the higher
     one, so that t is between 1 / (1 + exp(high - low)) and 1/2, and no parent is ever reached whole. Of equal scores
@@ -78,6 +80,7 @@ class MergekitSpace:
         self._low, self._high = self._bounds(low, high)
         self.variables = tuple(self._variables())
         self.size = len(self.variables)
+        self.common_scale = self._method.name != "slerp" and not self._definition.normalize
         self._lows, self._highs = np.array([(v.low, v.high) for v in self.variables]).T  # (D,) each
 
     def _check_parents(self) -> None:
@@ -103,18 +106,34 @@ class MergekitSpace:
         """In the order of mergekit's own genome."""
         for group in range(self._definition.shape[0]):
             for parent in self._digests:
-                for part in (*self._definition.filters, "rest"):
+                for part in unique((*self._definition.filters, "rest")):
                     for knob in PARAMETERS[self._method.name]:
-                        yield self._variable(knob, f"{knob}/{part}/{group}/{parent}")
+                        yield self._variable(knob, part, group, parent)
 
-    def _variable(self, knob: str, name: str) -> Variable:
-        """At mergekit's own start: equal weights, nothing dropped."""
+    def _variable(self, knob: str, part: str, group: int, parent: str) -> Variable:
+        low, high, default, step = self._range(knob)
+        return Variable(
+            name=f"{knob}/{part}/{group}/{parent}",
+            knob=knob,
+            low=low,
+            high=high,
+            scale="linear",
+            default=default,
+            step=step,
+            leading=knob == "weight",
+            part=part,
+            parent=parent,
+            depth=depth.stretch(self._definition.depth, group),
+        )
+
+    def _range(self, knob: str) -> tuple[float, float, float, float]:
+        """(low, high, default, step) of a gene, at mergekit's own start: equal weights, nothing dropped."""
         if knob == "density":
-            return Variable(name, knob, 0.0, 1.0, "linear", 1.0, SIGMA)
+            return 0.0, 1.0, 1.0, SIGMA
         width = self._high - self._low
         start = min(max((1 / len(self._digests) - self._low) / width, 0.0), 1.0)
         step = SIGMA if knob == "t" else min(SIGMA / width, 0.5)  # a score has no unit of its own
-        return Variable(name, knob, self._low, self._high, "linear", start, step, leading=True)
+        return self._low, self._high, start, step
 
     # ------------------------------------------------------------ decode and encode
 
@@ -139,7 +158,7 @@ class MergekitSpace:
             return self._genome(raw)
         found = encode(self._definition, recipe, self._low, self._high)
         genome = None if found is None else self._genome(found)
-        return genome if genome is not None and _alike(self.decode(genome), recipe) else None
+        return genome if genome is not None and alike(self.decode(genome), recipe) else None
 
     def _genome(self, raw: np.ndarray) -> Genome | None:
         genome: Genome = (raw.ravel() - self._lows) / (self._highs - self._lows)
@@ -194,31 +213,3 @@ def _divisor(granularity: int | None, blocks: int) -> int:
             f"space.layer_granularity is {granularity} for a model of {blocks} blocks; wanted one of {fit}, or null."
         )
     return granularity
-
-
-# ---------------------------------------------------------------- comparing recipes
-
-
-def _alike(ours: Recipe, theirs: Recipe) -> bool:
-    """Whether two recipes of equal depth build the same model, up to rounding."""
-    slots = zip(ours.slots, theirs.slots, strict=True)
-    return (
-        (ours.parents, ours.base) == (theirs.parents, theirs.base)
-        and _same(ours.outer, theirs.outer)
-        and all(a.sources == b.sources and a.scale == b.scale and _same(a.blends, b.blends) for a, b in slots)
-    )
-
-
-def _same(ours: Mapping[str, Blend], theirs: Mapping[str, Blend]) -> bool:
-    """Equal parts in equal order, methods, and knobs."""
-    pairs = zip(ours.values(), theirs.values(), strict=False)
-    return list(ours) == list(theirs) and all(
-        a.method == b.method and set(a.knobs) == set(b.knobs) and all(_close(v, b.knobs[k]) for k, v in a.knobs.items())
-        for a, b in pairs
-    )
-
-
-def _close(ours: KnobValue, theirs: KnobValue) -> bool:
-    if isinstance(ours, bool | str) or isinstance(theirs, bool | str):
-        return ours == theirs
-    return np.shape(ours) == np.shape(theirs) and bool(np.allclose(ours, theirs, rtol=0, atol=1e-9))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from evomerge.spaces.depth import blocks_of
 from evomerge.types import Blend, Pool, Recipe, Slot
 
 
@@ -21,9 +22,7 @@ def uniform(pool: Pool, parents: tuple[str, ...], blend: Blend, seed: int, dtype
     """One blend for every tensor of the model."""
     everywhere: Mapping[str, Blend] = {"*": blend}
     slots = tuple(
-        Slot(tuple((p, stack, block) for p in range(len(parents))), everywhere)
-        for stack, depth in pool.stacks.items()
-        for block in range(depth)
+        Slot(tuple((p, stack, block) for p in range(len(parents))), everywhere) for stack, block in blocks_of(pool)
     )
     return Recipe(parents, pool.base, slots, everywhere, seed=seed, out_dtype=dtype, vocabulary=pool.vocabulary)
 

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evomerge.errors import ConfigError
-from evomerge.spaces.depth import matrix
+from evomerge.spaces.depth import blocks_of, in_place, matrix, nearest, solved, stretch
+from evomerge.types import Recipe, Slot
+from tests.spaces.pools import pool
 
 
 def owners(found):
@@ -75,6 +77,53 @@ def test_equal_groups_differ_by_one_block_at_most(data, blocks):
     groups = data.draw(st.integers(1, blocks))
     sizes = matrix(groups, blocks).sum(axis=0)
     assert sizes.max() - sizes.min() <= 1
+
+
+@given(data=st.data(), blocks=st.integers(1, 40), smooth=st.booleans())
+def test_every_group_has_a_stretch_of_its_own_and_the_stretches_cover_the_depth(data, blocks, smooth):
+    groups = data.draw(st.integers(1, blocks))
+    found = matrix(groups, blocks, smooth=smooth)
+    stretches = [stretch(found, group) for group in range(groups)]
+    assert [low for low, _ in stretches] == [0.0, *(high for _, high in stretches[:-1])]
+    assert stretches[-1][1] == 1.0
+    assert all(low < high for low, high in stretches)
+
+
+def test_what_cannot_mix_belongs_to_the_nearest_knot():
+    assert owners(nearest(matrix(2, 5, smooth=True))) == [0, 0, 0, 1, 1]
+    assert set(nearest(matrix(2, 5, smooth=True)).flatten()) == {0.0, 1.0}
+
+
+@given(data=st.data(), blocks=st.integers(1, 40), smooth=st.booleans())
+def test_the_values_of_groups_are_found_again_from_those_of_the_blocks(data, blocks, smooth):
+    groups = data.draw(st.integers(1, blocks))
+    shares = matrix(groups, blocks, smooth=smooth)
+    values = np.random.default_rng(blocks).random((groups, 3))
+    assert solved(shares, shares @ values) == pytest.approx(values, abs=1e-9)
+
+
+def test_values_of_whole_groups_are_found_again_to_the_last_bit():
+    values = np.array([[1 / 3], [0.1]])
+    assert np.array_equal(solved(matrix(2, 5), matrix(2, 5) @ values), values)
+
+
+def test_blocks_run_over_all_stacks_in_order():
+    assert blocks_of(pool(1, stacks={"encoder": 1, "decoder": 2})) == [("encoder", 0), ("decoder", 0), ("decoder", 1)]
+
+
+def test_a_recipe_is_in_place_if_every_block_is_its_own_of_all_parents():
+    def recipe(*sources, scale=1.0):
+        return Recipe(("sha-a", "sha-b"), None, tuple(Slot(s, {}, scale) for s in sources), {})
+
+    first, second = (((0, "layers", b), (1, "layers", b)) for b in (0, 1))
+    two = pool(2, blocks=2)
+    assert in_place(two, recipe(first, second))
+    assert not in_place(two, recipe(second, first))
+    assert not in_place(two, recipe(first, first))
+    assert not in_place(two, recipe(first, second[:1]))
+    assert not in_place(two, recipe(first, second[::-1]))
+    assert not in_place(two, recipe(first))
+    assert not in_place(two, recipe(first, second, scale=0.5))
 
 
 @pytest.mark.parametrize("groups", [0, -1, 5])

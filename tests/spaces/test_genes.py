@@ -17,6 +17,33 @@ CHOICE = Knob("rescale", "none", scale="choice", values=("none", "l1", "inv_p"))
 NUMERIC = [k for m in METHODS.values() for k in m.knobs if k.scale != "choice"]
 
 
+@pytest.mark.parametrize(
+    ("gene", "place"), [(0.0, 0.0), (0.19, 0.0), (0.2, 0.25), (0.5, 0.5), (0.79, 0.75), (1.0, 1.0), (-1, 0.0), (2, 1.0)]
+)
+def test_five_levels_are_five_even_places_ends_included(gene, place):
+    assert genes.place(gene, 5) == place
+
+
+@pytest.mark.parametrize(("gene", "place"), [(-0.5, 0.0), (0.3, 0.3), (1.5, 1.0)])
+def test_without_levels_a_gene_is_its_own_place(gene, place):
+    assert genes.place(gene) == place
+
+
+@given(data=st.data(), levels=st.integers(2, 30))
+def test_the_gene_of_a_level_is_the_middle_of_its_interval(data, levels):
+    level = data.draw(st.integers(0, levels - 1))
+    found = genes.gene_at(level / (levels - 1), levels)
+    assert found == genes.nearest(level / (levels - 1) + 0.4 / levels, levels) == (level + 0.5) / levels
+    assert genes.place(found, levels) == pytest.approx(level / (levels - 1))
+
+
+def test_a_place_between_levels_has_no_gene():
+    assert genes.gene_at(0.3, 11) == 3.5 / 11
+    assert genes.gene_at(0.31, 11) is None
+    assert genes.gene_at(0.31) == 0.31
+    assert genes.nearest(0.31) == 0.31
+
+
 @pytest.mark.parametrize(("gene", "value"), [(0.0, -0.2), (0.5, 0.8), (1.0, 1.8), (0.25, 0.3)])
 def test_a_linear_knob_by_hand(gene, value):
     assert genes.value(LINEAR, gene) == pytest.approx(value)

@@ -132,6 +132,10 @@ def test_fixed_values_become_what_recipes_hold():
     assert all(type(v) is float for v in found["weight"])
 
 
+def test_a_fixed_choice_becomes_the_methods_own_value():
+    assert pinned(get("ties"), {"normalize": 1}, pool(2))["normalize"] is True
+
+
 def test_a_knob_with_one_number_for_all_cannot_be_per_parent():
     with pytest.raises(
         ConfigError, match=r"space.per_parent names scale, of which ties has one number for all parents"
@@ -150,6 +154,13 @@ def test_a_knob_with_one_number_for_all_cannot_be_per_parent():
 def test_another_number_of_parents_than_the_method_takes_is_refused(method, parents, message):
     with pytest.raises(ConfigError, match=message):
         check_arity(get(method), pool(parents))
+
+
+def test_the_error_names_the_setting_that_named_the_method_and_its_remedy():
+    with pytest.raises(ConfigError, match=r"space.methods=slerp takes exactly 2 parents, got 3\. Leave it out\."):
+        check_arity(get("slerp"), pool(3), setting="methods", remedy="Leave it out.")
+    with pytest.raises(ConfigError, match=r"space.methods=ties merges differences"):
+        check_arity(get("ties"), pool(3, base=None), setting="methods")
 
 
 @pytest.mark.parametrize("method", ["task_arithmetic", "ties", "dare_linear", "dare_ties"])

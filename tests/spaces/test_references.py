@@ -6,8 +6,38 @@ from dataclasses import replace
 
 import pytest
 
+from evomerge.spaces.mergekit import MergekitSpace
+from evomerge.spaces.method_choice import MethodChoice
+from evomerge.spaces.parent_choice import ParentChoice
 from evomerge.spaces.references import references, unique
+from evomerge.spaces.simplex import Simplex
+from evomerge.spaces.weights import WeightsSpace
+from tests.spaces import holding
 from tests.spaces.pools import pool
+
+TWO, THREE = {"parent:a", "parent:b"}, {"parent:a", "parent:b", "parent:c"}
+KNOTS = {"groups": 3, "smooth": True}
+#: (parents, base, space, settings, references that it says)
+SPACES = [
+    (2, None, WeightsSpace, {"method": "linear", **KNOTS}, {*TWO, "average"}),
+    (2, None, WeightsSpace, {"method": "slerp", **KNOTS, "parts": ["head"]}, TWO),
+    (3, None, WeightsSpace, {"method": "linear", "groups": 2, "parts": ["embeddings", "norms"]}, {*THREE, "average"}),
+    (3, "base", WeightsSpace, {"method": "task_arithmetic", **KNOTS}, {"base", *THREE, "average"}),
+    (3, "base", WeightsSpace, {"method": "dare_ties", "parts": ["head"]}, {"base", *THREE}),
+    (3, "sha-a", WeightsSpace, {"method": "linear"}, {"base", *THREE, "average"}),
+    (2, "sha-b", WeightsSpace, {"method": "slerp"}, {"base", *TWO}),
+    (2, None, ParentChoice, {"take": 1, "method": "linear"}, TWO),
+    (3, None, ParentChoice, {"take": 2, "method": "slerp", **KNOTS}, THREE),
+    (3, "base", ParentChoice, {"take": 2, "method": "ties"}, {"base", *THREE}),
+    (2, None, MethodChoice, {"methods": ["slerp", "linear"]}, {*TWO, "average"}),
+    (3, None, MethodChoice, {"methods": ["slerp", "linear"], "parts": ["head"]}, {*THREE, "average"}),
+    (3, "base", MethodChoice, {"groups": 2, "methods": ["slerp", "ties"]}, {"base", *THREE}),
+    (2, None, Simplex, KNOTS, {*TWO, "average"}),
+    (3, "base", Simplex, {**KNOTS, "negative": True}, {*THREE, "average"}),
+    (2, None, MergekitSpace, {"merge_method": "linear", "smooth": True, "layer_granularity": 2}, {*TWO, "average"}),
+    (2, None, MergekitSpace, {"merge_method": "slerp"}, set()),
+    (3, "base", MergekitSpace, {"merge_method": "ties", "filters": ["mlp"]}, {"base", *THREE}),
+]
 
 
 def found(of):
@@ -52,6 +82,12 @@ def test_seed_base_and_dtype_are_the_runs():
 def test_all_references_are_different_recipes():
     digests = [r.digest for r in found(pool(3)).values()]
     assert len(set(digests)) == len(digests)
+
+
+@pytest.mark.parametrize(("parents", "base", "member", "given", "said"), SPACES)
+def test_every_space_says_those_references_that_it_can(parents, base, member, given, said):
+    known = pool(parents, base=base)
+    assert holding.answers_each_reference(member(known, **given), known) == said
 
 
 def test_parents_of_one_name_are_numbered():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,13 +12,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from evomerge.build import layers, merge_tensor, pick
+from evomerge.build import pick
 from evomerge.errors import ConfigError
 from evomerge.methods import METHODS, get
 from evomerge.recipe_io import from_data
 from evomerge.spaces.references import references
 from evomerge.spaces.weights import WeightsSpace
 from evomerge.types import VECTORS, Blend, Recipe, Slot
+from tests.spaces import holding
+from tests.spaces.made_up import built
 from tests.spaces.pools import numeric, of_method, pool
 
 #: Ways to cut the model into sets of genes.
@@ -110,6 +110,47 @@ def test_the_default_genome_decodes_to_the_defaults(method):
 def test_parents_of_one_name_have_genes_of_their_own():
     found = space(parents=replace(pool(2), names=("m", "m")))
     assert [v.name for v in found.variables] == ["weight/rest/0/m", "weight/rest/0/m#2"]
+
+
+@pytest.mark.parametrize("part", ["embeddings", "head"])
+@pytest.mark.parametrize(
+    ("cut", "first", "last"),
+    [
+        ({}, (0, 1), (0, 1)),
+        ({"groups": 4}, (0, 0.25), (0.75, 1)),
+        ({"groups": [[1, 4], [0, 1]]}, (0, 0.25), (0.25, 1)),
+        ({"groups": 2, "smooth": True}, (0, 0.5), (0.5, 1)),
+    ],
+)
+def test_genes_outside_the_blocks_lie_where_the_group_does_that_they_lie_beside(part, cut, first, last):
+    found = space("linear", parts=["embeddings", "head"], **cut)
+    assert {v.depth for v in found.variables if v.part == part} == {first if part == "embeddings" else last}
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "says"),
+    [
+        ("linear", {}, False),
+        ("linear", {"groups": 2, "smooth": True, "parts": ["mlp", "head"]}, False),
+        ("linear", {"per_parent": []}, False),
+        ("linear", {"fixed": {"normalize": False}}, True),
+        ("linear", {"search": ["weight", "normalize"]}, False),  # choices stay at their default
+        ("task_arithmetic", {}, True),
+        ("task_arithmetic", {"per_parent": []}, True),
+        ("task_arithmetic", {"fixed": {"normalize": True}}, False),
+        ("task_arithmetic", {"search": ["scale"]}, False),  # nothing leads
+        ("ties", {}, True),
+        ("ties", {"fixed": {"normalize": True}}, False),
+        ("ties", {"search": ["weight", "normalize"]}, False),
+        ("dare_linear", {"fixed": {"normalize": True}, "mask_all": True}, False),
+        ("dare_ties", {}, True),
+        ("slerp", {}, True),
+        ("passthrough", {}, True),
+    ],
+)
+def test_a_space_says_whether_a_common_factor_of_what_leads_is_another_model(method, given, says):
+    found = space(method, model_pool(method), **given)
+    assert found.common_scale == holding.common_factor_counts(found) == says
 
 
 # ---------------------------------------------------------------- decode
@@ -309,6 +350,69 @@ def test_recipes_carry_pool_seed_and_dtype():
     assert recipe.dtype == "float32"
 
 
+# ---------------------------------------------------------------- levels
+
+
+def test_a_searched_number_takes_evenly_spread_values_ends_included():
+    found = space("task_arithmetic", pool(1), ranges={"weight": [0.0, 2.0]}, levels=5)
+    values = {weights(found.decode(np.array([g])))[0][0] for g in np.linspace(0, 1, 101)}
+    assert sorted(values) == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert found.variables[0].levels == 5
+
+
+def test_levels_of_a_log_knob_are_even_on_its_scale():
+    found = space("ties", pool(1), search=["density"], ranges={"density": [0.01, 1.0]}, levels=3)
+    recipes = [found.decode(np.array([g])) for g in (0.1, 0.5, 0.9)]
+    assert [r.slots[0].blends["*"].knobs["density"] for r in recipes] == pytest.approx([0.01, 0.1, 1.0])
+
+
+def test_a_choice_keeps_the_levels_it_has():
+    found = space("ties", pool(1), search=["weight", "rescale"], levels=11)
+    assert [(v.knob, v.levels, v.scale) for v in found.variables] == [
+        ("weight", 11, "linear"),
+        ("rescale", len(get("ties").knob("rescale").values), "choice"),
+    ]
+
+
+LEVELLED = [
+    space(m, search=[k.name for k in get(m).knobs], levels=n, **cut)
+    for m, n, cut in (
+        ("task_arithmetic", 2, {"groups": 2}),
+        ("ties", 11, {"groups": 3, "smooth": True}),
+        ("dare_linear", 7, {"parts": ["mlp", "head"]}),
+        ("slerp", 11, {"groups": 2, "smooth": True}),
+    )
+]
+
+
+@given(data=st.data(), found=st.sampled_from(LEVELLED))
+@settings(max_examples=60, deadline=None)
+def test_settled_genomes_mean_the_same_and_are_found_again(data, found):
+    g = genome(found, data)
+    holding.holds_when_settled(found, g)
+    settled = holding.problem(found).settled(g)
+    recipe = found.decode(settled)
+    if not any(b.knobs.get("normalize") for b in _blends(recipe)):  # else weights that cancel mean the average
+        assert holding.comes_back(found, recipe) == pytest.approx(settled, abs=1e-12)
+
+
+def test_every_default_is_settled():
+    for found in LEVELLED:
+        assert np.array_equal(holding.problem(found).settled(holding.default(found)), holding.default(found))
+
+
+def test_values_off_the_grid_have_no_genome():
+    fine, coarse = space("task_arithmetic", pool(2)), space("task_arithmetic", pool(2), levels=11)
+    assert coarse.encode(fine.decode(np.array([0.3, 0.7]))).tolist() == [3.5 / 11, 7.5 / 11]
+    assert coarse.encode(fine.decode(np.array([0.3, 0.72]))) is None
+
+
+def test_with_knots_a_choice_is_that_of_the_nearest_one():
+    found = space("ties", pool(1, blocks=5), search=["rescale"], groups=2, smooth=True)
+    recipe = found.decode(np.array([0.1, 0.9]))
+    assert [s.blends["*"].knobs["rescale"] for s in recipe.slots] == ["none"] * 3 + ["inv_p"] * 2
+
+
 # ---------------------------------------------------------------- references as genomes
 
 EVERYONE = {"parent:a", "parent:b", "parent:c"}
@@ -318,45 +422,9 @@ EXPRESSIBLE = {
     "ties": {"base", *EVERYONE},
     "dare_linear": {"base", *EVERYONE, "average"},
     "dare_ties": {"base", *EVERYONE},
-    "slerp": set(),
+    "slerp": {"parent:a", "parent:b"},
     "passthrough": {"parent:a"},
 }
-NAMES = (
-    "model.layers.0.self_attn.q_proj.weight",
-    "model.layers.3.mlp.up_proj.weight",
-    "model.layers.1.input_layernorm.weight",
-    "model.embed_tokens.weight",
-    "model.norm.weight",
-    "lm_head.weight",
-)
-
-
-class MadeUp:
-    """A family of random tensors, the same for the same parent and name."""
-
-    shapes: ClassVar = {name: (6,) if "norm" in name else (4, 6) for name in NAMES}
-
-    def is_adapter(self, digest):
-        return False
-
-    def touches(self, digest, name):
-        return True
-
-    def read(self, digest, name, device):
-        return torch.randn(self.shapes[name], generator=torch.Generator().manual_seed(hash_of(digest + name)))
-
-
-def hash_of(text):
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
-def built(recipe):
-    planned = layers(recipe)
-    tensors = []
-    for name in NAMES:
-        boxes = merge_tensor(recipe, planned, MadeUp(), name, torch.device("cpu"))
-        tensors.append(torch.cat([merged for _, merged in boxes]))
-    return tensors
 
 
 def model_pool(method):
@@ -385,6 +453,28 @@ def test_the_genome_of_a_parent_is_its_one_hot_weights():
     found = space("linear", pool(3))
     recipe = references(pool(3), seed=0, dtype="bfloat16")["parent:b"]
     assert found.encode(recipe).tolist() == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("given", "equal"), [({}, 1 / 3), ({"levels": 11}, 0.3), ({"ranges": {"weight": [0.5, 1]}}, 0.5)]
+)
+def test_the_average_is_equal_weights_amid_the_range(given, equal):
+    found = space("linear", pool(3), **given)
+    recipe = found.decode(found.encode(references(pool(3), seed=0, dtype="bfloat16")["average"]))
+    assert weights(recipe)[0] == pytest.approx((equal,) * 3)
+
+
+def test_the_parents_of_slerp_are_the_ends_of_its_arc():
+    found = space("slerp", groups=2, levels=5)
+    known = references(pool(2), seed=0, dtype="bfloat16")
+    ends = {name: found.encode(recipe) for name, recipe in known.items()}
+    assert {name: g if g is None else g.tolist() for name, g in ends.items()} == {
+        "base": None,
+        "parent:a": [0.1, 0.1],  # of five levels the first and the last
+        "parent:b": [0.9, 0.9],
+        "average": None,
+    }
+    assert space("slerp", ranges={"t": [0, 0.9]}).encode(known["parent:b"]) is None
 
 
 def test_a_base_that_is_listed_among_the_parents_is_a_parent():
@@ -437,6 +527,20 @@ def test_foreign_recipes_are_not_expressed():
     assert found.encode(recipe_of(lambda b: {"mlp": Blend("ties", knobs)})) is None
 
 
+def test_recipes_that_move_blocks_or_scale_or_have_another_base_are_not_expressed():
+    found = space("task_arithmetic", pool(2), groups=2)
+    recipe = found.decode(np.full(4, 0.3))
+    assert found.encode(recipe) is not None
+    assert found.encode(replace(recipe, slots=recipe.slots[::-1])) is None
+    assert found.encode(replace(recipe, slots=tuple(replace(s, scale=0.5) for s in recipe.slots))) is None
+    assert found.encode(replace(recipe, base="other")) is None
+    known = references(pool(2), seed=0, dtype="bfloat16")["parent:a"]
+    halved = tuple(Slot(s.sources, {"*": Blend("passthrough", {"scale": 0.5})}) for s in known.slots)
+    assert found.encode(replace(known, slots=halved)) is None
+    whole = tuple(Slot(s.sources, {"*": Blend("passthrough", {"scale": 1.0})}) for s in known.slots)
+    assert found.encode(replace(known, slots=whole)) is not None
+
+
 def test_a_knob_that_a_recipe_leaves_out_is_at_the_methods_default():
     def encoded(**fixed):
         found = space("ties", pool(2), search=["weight"], fixed=fixed)
@@ -478,6 +582,7 @@ def test_weights_that_differ_within_a_group_are_not_expressed():
         ({"scales": {"weight": "log"}}, r"starts at -0.2 on a log scale"),
         ({"parts": ["mlp", "mlp"]}, r"space.parts names 'mlp', which has genes already"),
         ({"parts": ["*"]}, r"space.parts names '\*', which has genes already"),
+        ({"levels": 1}, r"space.levels is 1; wanted at least 2 values for each number, or null for any"),
         ({"parts": ["rest"]}, r"space.parts names 'rest', which has genes already"),
     ],
 )
