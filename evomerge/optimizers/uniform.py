@@ -8,7 +8,7 @@ import numpy as np
 
 from evomerge.errors import ConfigError
 from evomerge.optimizers.batched import Batched
-from evomerge.problem import Problem
+from evomerge.problem import Coverage, Problem
 from evomerge.types import Genome, Result
 
 
@@ -23,6 +23,11 @@ class Uniform(Batched):
         if batch < 1:
             raise ConfigError(f"optimizer.batch is {batch}; wanted at least 1.")
         self.lag, self._problem, self._seed = batch, problem, seed
+        self._coverage = Coverage(problem)
+
+    @property
+    def stopped(self) -> str:
+        return self._coverage.stopped
 
     def _draw(self) -> Sequence[Genome]:
         ids = range(self._asked, self._asked + self.lag)
@@ -30,4 +35,5 @@ class Uniform(Batched):
         return [self._problem.settled(genome) for genome in drawn]
 
     def _learn(self, genomes: Sequence[Genome], results: Sequence[Result]) -> None:
-        """Sampling learns nothing."""
+        """Sampling learns nothing, but a space of few points has an end."""
+        self._coverage.add(genomes)

@@ -109,7 +109,9 @@ def test_sigma_scales_every_step():
 
 
 def test_one_variable_is_refused_with_what_to_use_instead():
-    with pytest.raises(ConfigError, match=r"at least 2 variables, this space has 1\. Use optimizer=lambda_grid"):
+    with pytest.raises(
+        ConfigError, match=r"at least 2 variables, this space has 1\. Use optimizer=coarse_to_fine, ga or uniform"
+    ):
         CmaEs(plain(1), 1)
 
 

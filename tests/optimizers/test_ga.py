@@ -10,7 +10,7 @@ import pytest
 from evomerge.errors import ConfigError
 from evomerge.optimizers.ga import Ga
 from evomerge.optimizers.uniform import Uniform
-from evomerge.problem import Problem
+from evomerge.problem import Problem, gene_of, level_of
 from evomerge.types import Result
 from tests.optimizers.driving import go, plain, results
 
@@ -116,6 +116,27 @@ def test_at_200_evaluations_it_is_nearer_the_centre_of_a_sphere_than_uniform_sam
         return -max(r.fitness[0] for batch in known for r in batch)
 
     assert nearest(Ga(plain(6), seed)) < 0.5 * nearest(Uniform(plain(6), seed))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("steady", [False, True])
+def test_it_finds_the_best_of_4096_combinations_of_ordered_levels(seed, steady):
+    variables = tuple(replace(v, levels=8, default=gene_of(0, 8)) for v in plain(4).variables)
+    best = np.random.default_rng(seed).integers(8, size=4)
+
+    def near(candidate):
+        return -float(sum((level_of(g, 8) - k) ** 2 for g, k in zip(candidate.genome, best, strict=True)))
+
+    optimizer = Ga(Problem(variables), seed, steady=steady)
+    _, known = go(optimizer, 200 // optimizer.step, near)
+    assert max(r.fitness[0] for batch in known for r in batch) == 0.0
+
+
+@pytest.mark.parametrize("steady", [False, True])
+def test_it_climbs_in_a_steady_state_too(steady):
+    optimizer = Ga(plain(6), 1, steady=steady)
+    _, known = go(optimizer, 300 // optimizer.step, sphere(6, 1))
+    assert max(r.fitness[0] for batch in known for r in batch) > -0.02
 
 
 @pytest.mark.parametrize("corner", [0.0, 1.0])

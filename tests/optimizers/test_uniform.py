@@ -7,6 +7,8 @@ import pytest
 
 from evomerge.errors import ConfigError
 from evomerge.optimizers.uniform import Uniform
+from evomerge.problem import Problem, level_of
+from evomerge.types import Variable
 from tests.optimizers.driving import go, plain
 
 
@@ -37,6 +39,13 @@ def test_what_is_told_changes_nothing():
     one, _ = go(Uniform(plain(2), 1), 3, lambda c: 1.0)
     other, _ = go(Uniform(plain(2), 1), 3, lambda c: -float(c.id))
     assert [c.genome.tolist() for b in one for c in b] == [c.genome.tolist() for b in other for c in b]
+
+
+def test_levels_of_a_choice_come_equally_often():
+    variables = (Variable("m", "method", 0.0, 4.0, "choice", 0.125, 0.3, levels=4), *plain(2).variables)
+    found = [c.genome[0] for c in Uniform(Problem(variables), 1, batch=4000).ask(4000)]
+    counts = np.bincount([level_of(g, 4) for g in found])
+    assert ((counts - 1000) ** 2 / 1000).sum() < 16.3  # 99.9 % point of chi-square with 3 degrees of freedom
 
 
 @pytest.mark.parametrize("batch", [0, -1])
