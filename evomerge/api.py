@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from evomerge import config, grading, ingredients, launch, preparation
 from evomerge.errors import ConfigError
-from evomerge.journal import Watch, rows, unwatched
+from evomerge.journal import Watch, newest_stop, rows, unwatched
 from evomerge.overrides import Settings, assign, overrides
 from evomerge.reports import read
-from evomerge.reports.nouns import Report
+from evomerge.reports.nouns import Front, Report
 from evomerge.types import Recipe
 
 if TYPE_CHECKING:
@@ -38,30 +38,38 @@ class Run:
     @property
     def winner(self) -> str | None:
         """Id of the finalist that selection chose ("search:17", "average", ...); None before the first selection."""
-        stops = [row for row in rows(self.folder) if row["row"] == "stop" and row["phase"] == "selection"]
-        return str(stops[-1]["winner"]) if stops else None
+        stop = newest_stop(rows(self.folder), "selection")
+        return str(stop["winner"]) if stop else None
+
+    @property
+    def front(self) -> Front | None:
+        """The front of a run of several goals, chosen by selection; None before that, and for a run of one goal."""
+        return read.read(self.folder).front
 
     def recipe(self, pick: str = "winner") -> Recipe:
-        """A finalist's recipe. Raises JournalError if there is none yet, or none of this id."""
-        from evomerge.export import finalist
+        """The recipe of "winner", "knee", "best:TASK", a finalist's id, or any candidate's ("search:17").
 
-        return finalist(self.folder, pick)[0]
+        Raises JournalError if there is none yet, or none of this id, and ConfigError for an unknown TASK.
+        """
+        from evomerge.picks import pick as picked
+
+        return picked(self.folder, pick)[0]
 
     def report(self) -> Report:
         """What the run found: verdict, standings, paired differences, costs, warnings."""
         return read.read(self.folder)
 
     def export(self, to: Folder, *, pick: str = "winner", device: str | None = None) -> Path:
-        """Write a finalist as a model that transformers loads; `device` None: the kind the run was searched on."""
+        """Write a model that transformers loads: `pick` as in `recipe`; `device` None: the kind it was searched on."""
         return _export(self.folder, Path(to), pick, device)
 
     def export_adapter(
         self, to: Folder, *, pick: str = "winner", device: str | None = None, rank: int | None = None
     ) -> Summary:
-        """Write a finalist of a search over adapters as an adapter; `rank` None: the parents' ranks added up."""
+        """Write a merge of adapters as an adapter: `pick` as in `recipe`; `rank` None: the parents' ranks added up."""
         from evomerge.adapter import export_adapter
 
-        recipe, family, card = _finalist(self.folder, pick)
+        recipe, family, card = _picked(self.folder, pick)
         return export_adapter(recipe, family, Path(to), _device(self.folder, device), card, rank)
 
 
@@ -191,21 +199,24 @@ def score(
 def _export(folder: Path, to: Path, pick: str, device: str | None) -> Path:
     from evomerge.export import export
 
-    recipe, family, card = _finalist(folder, pick)
+    recipe, family, card = _picked(folder, pick)
     export(recipe, family, to, _device(folder, device), card)
     return to
 
 
-def _finalist(folder: Path, pick: str) -> tuple[Recipe, Family, str]:
-    """A finalist, its parents, and the model card that tells how it was found."""
+def _picked(folder: Path, pick: str) -> tuple[Recipe, Family, str]:
+    """A model of a run, its parents, and the model card that tells how it was found."""
     from evomerge import export as step
+    from evomerge import picks
     from evomerge.reports import markdown
+    from evomerge.reports.record import load
 
-    recipe, ident = step.finalist(folder, pick)
+    picks.meant(load(folder), pick)  # a wrong name is told before parents are opened
     family = _family_of(folder)
+    recipe, ident = picks.pick(folder, pick, family.pool())
     step.check_parents(recipe, family)
     text = markdown.markdown(read.read(folder))
-    facts = {"run": folder.name, "finalist": ident}
+    facts = {"run": folder.name, "candidate": ident}
     return recipe, family, step.model_card(f"{folder.name}: {ident}", recipe, family, text, facts)
 
 

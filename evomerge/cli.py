@@ -13,6 +13,7 @@ COMMANDS = (
     "search",
     "resume",
     "report",
+    "front",
     "inspect",
     "doctor",
     "calibrate",
@@ -36,8 +37,9 @@ searching
   search [KEY=VALUE ...]       search a merge; the same line again resumes, a larger budget extends  (-m: a sweep)
   resume RUN [KEY=VALUE ...]   go on with the run in this folder
   report RUN                   what a run found, with intervals           (--json)
+  front RUN                    several goals: the front, its knee, choices by preference  (--prefer GOAL=2)
 models
-  export RUN --to DIR          the winner as a model that transformers loads     (--adapter: as a LoRA)
+  export RUN --to DIR          the winner as a model that transformers loads     (--pick WHICH; --adapter)
   merge RECIPE.yaml --to DIR   build a recipe, ours or mergekit's, without a search
   convert RECIPE.yaml TO.yaml  a recipe of mergekit's as ours, or ours as mergekit's
   score MODEL|RECIPE.yaml      score a model or a recipe on tasks

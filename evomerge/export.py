@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from evomerge import build
-from evomerge.errors import EvomergeError, JournalError, MergeError, ParentError
+from evomerge.errors import EvomergeError, MergeError, ParentError
 from evomerge.journal import rows
 from evomerge.mergekit_io import is_mergekit
 from evomerge.mergekit_io import read as read_mergekit
@@ -19,20 +19,8 @@ from evomerge.models import speech, writer
 from evomerge.models.blank import pick_dtype
 from evomerge.models.depth import redrawn
 from evomerge.models.family import Family, open_family
-from evomerge.recipe_io import from_data, read_yaml, to_yaml
+from evomerge.recipe_io import read_yaml, to_yaml
 from evomerge.types import Recipe
-
-
-def finalist(folder: Path, wanted: str = "winner") -> tuple[Recipe, str]:
-    """A finalist's recipe and id from a run's journal. Raises JournalError if the run has none yet, or not this one."""
-    stops = [r for r in rows(folder) if r["row"] == "stop" and r["phase"] == "selection"]
-    if not stops:
-        raise JournalError(f"{folder} has no winner yet. Finish it first: evomerge resume {folder}")
-    ident = stops[-1]["winner"] if wanted == "winner" else wanted
-    found = {f["id"]: f["recipe"] for f in stops[-1]["finalists"]}
-    if ident not in found:
-        raise JournalError(f"{folder} has no finalist '{ident}'. It has: {', '.join(found)}.")
-    return from_data(found[ident]), ident
 
 
 def device_of(folder: Path) -> str:

@@ -21,27 +21,50 @@ _SPREADS = 200  # prior spreads that are tried
 
 @dataclass(frozen=True)
 class Belief:
-    """Posterior mean and standard error of a finalist's goal, its raw score, and by how much it breaks constraints."""
+    """A finalist's posterior, mean and standard error per goal, its raw goals, and by how much it breaks constraints.
 
-    value: float
-    stderr: float
-    raw: float
+    raw: what was measured, with its standard error.
+    """
+
+    goals: tuple[Estimate, ...]
+    raw: tuple[Estimate, ...]
     violation: float
 
     @property
     def rank(self) -> tuple[float, float, float]:
-        """Orders finalists: feasible ones above others."""
-        return -self.violation, self.value, self.raw
+        """Orders finalists by their first goal: feasible ones above others."""
+        return -self.violation, self.goals[0].value, self.raw[0].value
 
 
 def posterior(evaluations: Sequence[Evaluation], plan: Plan, scale: Scale) -> list[Belief]:
-    """Beliefs about finalists that all answered the same items, by their first goal."""
+    """Beliefs about finalists that all answered the same items; each goal has a prior of its own."""
     tasks = [task_means(e, plan) for e in evaluations]
-    raw = np.array([plan.goals.combine(t, scale)[0].value for t in tasks])
-    noise = sum(_noise(i, evaluations, tasks, plan, scale) for i in range(len(plan.metrics)))
-    means, stderrs = shrunk(raw, np.asarray(noise))
+    raw = [plan.goals.combine(t, scale) for t in tasks]
+    by_goal = zip(zip(*raw, strict=True), goal_noise(evaluations, plan, scale), strict=True)
+    believed = [_believed(measured, noise) for measured, noise in by_goal]  # goals, each of all finalists
     broken = [violation(t, scale, plan.goals.constraints) for t in tasks]
-    return [Belief(float(m), float(s), float(r), b) for m, s, b, r in zip(means, stderrs, broken, raw, strict=True)]
+    return [Belief(*one) for one in zip(zip(*believed, strict=True), raw, broken, strict=True)]
+
+
+def _believed(measured: Sequence[Estimate], noise: np.ndarray) -> list[Estimate]:
+    """One goal of all finalists, shrunk."""
+    shrunken = zip(*shrunk(np.array([e.value for e in measured]), noise), measured, strict=True)
+    return [Estimate(float(mean), float(stderr), e.n_items) for mean, stderr, e in shrunken]
+
+
+def paired_gains(evaluations: Sequence[Evaluation], best: int, plan: Plan, scale: Scale) -> list[tuple[Estimate, ...]]:
+    """Per finalist and goal, by how much the one at place `best` is better, with the error of paired items."""
+    tasks = [task_means(e, plan) for e in evaluations]
+    raw = [plan.goals.combine(t, scale) for t in tasks]
+    noise = goal_noise(evaluations, plan, scale)
+    variance = noise[:, best, best, None] + np.diagonal(noise, axis1=1, axis2=2) - 2 * noise[:, best]  # (m, F)
+    stderrs = np.sqrt(np.clip(variance, 0, None)).T
+    return [
+        tuple(
+            Estimate(w.value - e.value, float(s), e.n_items) for w, e, s in zip(raw[best], goals, errors, strict=True)
+        )
+        for goals, errors in zip(raw, stderrs, strict=True)
+    ]
 
 
 def task_means(evaluation: Evaluation, plan: Plan) -> tuple[Estimate, ...]:
@@ -50,24 +73,30 @@ def task_means(evaluation: Evaluation, plan: Plan) -> tuple[Estimate, ...]:
     return tuple(task_mean(scores[task], metric) for task, metric in plan.metrics.items())
 
 
+def goal_noise(evaluations: Sequence[Evaluation], plan: Plan, scale: Scale) -> np.ndarray:
+    """float64 (m, F, F): covariance of each goal between finalists, through the items that they all answered."""
+    tasks = [task_means(e, plan) for e in evaluations]
+    return np.asarray(sum(_noise(i, evaluations, tasks, plan, scale) for i in range(len(plan.metrics))))
+
+
 def _noise(
     task: int, evaluations: Sequence[Evaluation], tasks: Sequence[tuple[Estimate, ...]], plan: Plan, scale: Scale
 ) -> np.ndarray:
-    """float64 (F, F): covariance of the goals through the items of one task."""
+    """float64 (m, F, F): the part of one task's items."""
     name, metric = list(plan.metrics.items())[task]
     scores = [next(s for s in e.scores if s.task == name) for e in evaluations]
-    slopes = np.array([_slope(task, t, plan, scale) for t in tasks])
-    return np.asarray(np.outer(slopes, slopes) * mean_covariance(scores, metric))
+    slopes = np.array([_slopes(task, t, plan, scale) for t in tasks]).T  # (m, F)
+    return np.asarray(slopes[:, :, None] * slopes[:, None, :] * mean_covariance(scores, metric))
 
 
-def _slope(task: int, tasks: tuple[Estimate, ...], plan: Plan, scale: Scale, step: float = 1e-4) -> float:
-    """d goal / d mean of a task."""
+def _slopes(task: int, tasks: tuple[Estimate, ...], plan: Plan, scale: Scale, step: float = 1e-4) -> tuple[float, ...]:
+    """(m,): d goal / d mean of a task."""
     moved = [
         tuple(replace(e, value=e.value + side * step) if i == task else e for i, e in enumerate(tasks))
         for side in (1, -1)
     ]
-    up, down = (plan.goals.combine(m, scale)[0].value for m in moved)
-    return (up - down) / (2 * step)
+    ups, downs = (plan.goals.combine(m, scale) for m in moved)
+    return tuple((up.value - down.value) / (2 * step) for up, down in zip(ups, downs, strict=True))
 
 
 def mean_covariance(scores: Sequence[ItemScores], metric: Metric) -> np.ndarray:

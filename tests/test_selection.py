@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from evomerge.constraints import read
 from evomerge.estimators.mean import task_mean
-from evomerge.selection import mean_covariance, posterior, shrunk
+from evomerge.objectives.pareto import Pareto
+from evomerge.objectives.weighted_mean import WeightedMean
+from evomerge.plan import Goals, Scale
+from evomerge.selection import goal_noise, mean_covariance, paired_gains, posterior, shrunk
 from evomerge.types import Evaluation, ItemScores, Metric
 from tests.sphere import plan
 
@@ -105,10 +109,6 @@ def evaluation(name, *values):
 
 
 def test_a_feasible_finalist_stands_above_a_better_one_that_breaks_a_constraint():
-    from evomerge.constraints import read
-    from evomerge.estimators.mean import task_mean
-    from evomerge.plan import Goals, Scale
-
     made = plan()
     limits = read({"beta": {"min": 0.5}}, made.metrics, made.references)
     made = plan(goals=Goals(made.goals.objective, (0,), limits))
@@ -121,4 +121,48 @@ def test_a_feasible_finalist_stands_above_a_better_one_that_breaks_a_constraint(
     tasks = {e.id: tuple(task_mean(s, UP) for s in e.scores) for e in found}
     beliefs = posterior(found, made, Scale({"base": tasks["base"], "parent:a": tasks["good"]}))
     assert sorted(range(3), key=lambda i: beliefs[i].rank) == [2, 0, 1]
-    assert beliefs[2].value > beliefs[1].value
+    assert beliefs[2].goals[0].value > beliefs[1].goals[0].value
+
+
+# ---------------------------------------------------------------- several goals
+
+
+@pytest.fixture
+def noisy():
+    """Five finalists with random answers to both tasks, and the references among them."""
+    rng = np.random.default_rng(3)
+    names = ("base", "parent:a", "x", "y", "z")
+    found = [evaluation(name, ("alpha", rng.random(6)), ("beta", rng.random(6))) for name in names]
+    tasks = {e.id: tuple(task_mean(s, UP) for s in e.scores) for e in found}
+    return found, Scale({name: tasks[name] for name in ("base", "parent:a")})
+
+
+def test_each_goal_is_believed_as_if_it_were_the_only_one(noisy):
+    found, scale = noisy
+    both = posterior(found, plan(goals=Goals(Pareto())), scale)
+    for place in (0, 1):
+        alone = posterior(found, plan(goals=Goals(Pareto(), on=(place,))), scale)
+        assert [b.goals[place] for b in both] == [b.goals[0] for b in alone]
+        assert [b.raw[place] for b in both] == [b.raw[0] for b in alone]
+
+
+def test_the_noise_of_a_weighted_mean_is_the_weighted_noise_of_its_tasks(noisy):
+    found, scale = noisy
+    alpha, beta = (mean_covariance([e.scores[t] for e in found], UP) for t in (0, 1))
+    noise = goal_noise(found, plan(goals=Goals(WeightedMean([3, 1]))), scale)
+    assert noise.shape == (1, 5, 5)
+    assert noise[0] == pytest.approx(0.75**2 * alpha + 0.25**2 * beta, abs=1e-9)
+
+
+def test_gains_have_the_error_of_paired_items():
+    rng = np.random.default_rng(4)
+    hard = rng.normal(0, 1, 6)  # items that are hard for all
+    found = [evaluation(n, ("alpha", hard + up), ("beta", rng.random(6))) for n, up in (("base", 0.0), ("x", 0.3))]
+    tasks = tuple(task_mean(s, UP) for s in found[0].scores)
+    made = plan(goals=Goals(Pareto(min_gap=1.0)))
+    gains = paired_gains(found, 1, made, Scale({"base": tasks, "parent:a": tasks}))
+    assert gains[0][0].value == pytest.approx(0.3) and gains[0][0].stderr == pytest.approx(0.0, abs=1e-6)
+    apart = [found[i].scores[1].values for i in (1, 0)]
+    assert gains[0][1].value == pytest.approx(float(np.mean(apart[0] - apart[1])))
+    assert gains[0][1].stderr == pytest.approx(np.std(apart[0] - apart[1], ddof=1) / np.sqrt(6))
+    assert [(g.value, g.stderr) for g in gains[1]] == [(0.0, 0.0), (0.0, 0.0)]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from evomerge.errors import ConfigError
+from evomerge.objectives.shares import mean, positive, shares
 from evomerge.types import Estimate
 
 
@@ -18,20 +16,12 @@ class GapClosed:
     """
 
     def __init__(self, min_gap: float = 0.1):
-        if not min_gap > 0:
-            raise ConfigError(f"objective.min_gap is {min_gap}; wanted a positive number.")
-        self._min_gap = min_gap
+        self._min_gap = positive("min_gap", min_gap)
+
+    def goals(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        return ("gap_closed",)
 
     def combine(
         self, tasks: Sequence[Estimate], floor: Sequence[Estimate], parents: Sequence[Sequence[Estimate]]
     ) -> tuple[Estimate, ...]:
-        best = np.max([[e.value for e in parent] for parent in parents], axis=0)  # (tasks,)
-        low = np.array([e.value for e in floor])
-        gap = np.maximum(best - low, self._min_gap)
-        shares = (np.array([e.value for e in tasks]) - low) / gap
-        errors = np.array([e.stderr for e in tasks]) / gap
-        return (
-            Estimate(
-                float(shares.mean()), float(np.sqrt((errors**2).sum())) / len(tasks), sum(e.n_items for e in tasks)
-            ),
-        )
+        return (mean(*shares(tasks, floor, parents, min_gap=self._min_gap), tasks),)

@@ -10,6 +10,9 @@ from evomerge.types import Estimate
 class Minimum:
     """The lowest task score; tasks should share a scale."""
 
+    def goals(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        return ("minimum",)
+
     def combine(
         self, tasks: Sequence[Estimate], floor: Sequence[Estimate], parents: Sequence[Sequence[Estimate]]
     ) -> tuple[Estimate, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from evomerge.errors import ConfigError
+from evomerge.objectives.shares import stderr_of
 from evomerge.types import Estimate
 
 
@@ -18,15 +19,21 @@ class WeightedMean:
             raise ConfigError(f"objective.weights is {list(weights)}; wanted numbers >= 0 with a positive sum.")
         self._weights = weights
 
+    def goals(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """Raises ConfigError for another number of weights than of tasks."""
+        self._shares(len(tasks))
+        return ("weighted_mean",)
+
     def combine(
         self, tasks: Sequence[Estimate], floor: Sequence[Estimate], parents: Sequence[Sequence[Estimate]]
     ) -> tuple[Estimate, ...]:
-        weights = np.ones(len(tasks)) if self._weights is None else np.array(self._weights, dtype=float)
-        if len(weights) != len(tasks):
-            raise ConfigError(
-                f"objective.weights has {len(weights)} numbers for {len(tasks)} tasks; wanted one per task."
-            )
-        share = weights / weights.sum()
+        share = self._shares(len(tasks))
         value = float(share @ [e.value for e in tasks])
-        stderr = float(np.sqrt((share**2) @ np.square([e.stderr for e in tasks])))
-        return (Estimate(value, stderr, sum(e.n_items for e in tasks)),)
+        return (Estimate(value, stderr_of(share, [e.stderr for e in tasks]), sum(e.n_items for e in tasks)),)
+
+    def _shares(self, n_tasks: int) -> np.ndarray:
+        """float64 (T,), summing to 1."""
+        weights = np.ones(n_tasks) if self._weights is None else np.array(self._weights, dtype=float)
+        if len(weights) != n_tasks:
+            raise ConfigError(f"objective.weights has {len(weights)} numbers for {n_tasks} tasks; wanted one per task.")
+        return np.asarray(weights / weights.sum())

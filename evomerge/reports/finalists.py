@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from evomerge.estimators.mean import task_mean
 from evomerge.reports.compare import differences, optimism
 from evomerge.reports.nouns import SPLITS, Difference, Optimism, Standing, is_rival
@@ -26,7 +28,7 @@ def finalists(record: Record) -> list[Mapping[str, Any]]:
 def _best_so_far(record: Record) -> list[Mapping[str, Any]]:
     told = [one for c in record.commits for one in zip(c.results, c.goals, c.tasks, strict=True)]
     newest = {result.id: (result, found, tasks) for result, found, tasks in told if not result.error_code}
-    good = sorted(newest.values(), key=lambda one: (one[0].violation, -one[0].fitness[0]))
+    good = sorted(newest.values(), key=lambda one: (one[0].violation, -np.mean(one[0].fitness)))
     digests = {e.id: e.recipe_digest for e in record.evaluations if e.phase == "search"}
     first: dict[str, Mapping[str, Any]] = {}
     for result, found, tasks in good:
@@ -49,7 +51,7 @@ def standing(
         id=ident,
         label=label(ident, record),
         digest=finalist["digest"],
-        found=Estimate(*found[0]) if found else None,
+        found=Estimate(*found[0]) if found and len(found) == 1 else None,
         scores=scores,
         error_code=newest[0].error_code if newest else None,
         goals=goals,
@@ -74,6 +76,7 @@ def label(ident: str, record: Record) -> str:
     kind, _, rest = ident.partition(":")
     words = {"average": "plain average", "mean": "optimizer mean", "parent": f"parent {rest}"}
     words |= {"control": f"control {rest} (best of {record.counts['control']})", "search": f"candidate {rest}"}
+    words |= {"warm": f"warm start {rest}"}
     return words.get(kind, ident)
 
 
@@ -107,5 +110,5 @@ def _item_scores(named: Sequence[Mapping[str, Any]], split: str, record: Record)
 def winners_curse(standings: Sequence[Standing], winner: str | None) -> Optimism | None:
     """How far the search overrated the winner; None without one."""
     chosen = next((s for s in standings if s.id == winner), None)
-    fixed = [s for s in standings if is_rival(s.id) and not s.id.startswith("control:")]
+    fixed = [s for s in standings if is_rival(s.id) and not s.id.startswith(("control:", "warm:"))]
     return optimism(chosen, fixed) if chosen else None

@@ -20,6 +20,8 @@ ENDS = {
     "items": "its items are spent",
     "seconds": "its seconds are spent",
     "exhausted": "the optimizer has nothing left to ask",
+    "target": "its target is reached",
+    "stagnation": "nothing better was found any more",
     "failures": "too many candidates failed",
 }
 
@@ -33,11 +35,6 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     names: int = 1
-
-
-def grids(report: Report) -> list[Grid]:
-    """Scores, differences and costs, as far as there are any."""
-    return [g for g in (*score_grids(report), difference_grid(report), cost_grid(report)) if g.rows]
 
 
 def score_grids(report: Report) -> list[Grid]:
@@ -62,7 +59,7 @@ def _mean_columns(report: Report) -> dict[str, Callable[[Standing], str]]:
     columns: dict[str, Callable[[Standing], str]] = {"mean": lambda s: with_error(s.mean(report.split))}
     if report.split == "test":
         columns["selection mean"] = lambda s: _value(s.mean("selection"))
-    return columns | {"search objective": lambda s: _value(s.found)}
+    return columns if report.front else columns | {"search objective": lambda s: _value(s.found)}
 
 
 def _value(estimate: Estimate | None) -> str:
@@ -141,7 +138,7 @@ def _optimism_note(report: Report) -> str:
 def cost_grid(report: Report) -> Grid:
     """Evaluations, paid items and seconds by phase."""
     rows = tuple((c.phase, str(c.evaluations), str(c.items), f"{c.seconds:.1f}") for c in report.costs)
-    extra = [f"the search ended: {ENDS[report.stop_reason]}"] if report.stop_reason in ENDS else []
+    extra = [f"the search ended: {ENDS.get(report.stop_reason, report.stop_reason)}"] if report.stop_reason else []
     extra += [plural(report.aliases, "equal recipe") + " not scored again"] if report.aliases else []
     extra += [plural(report.retries, "retry", "retries") + " with a smaller batch"] if report.retries else []
     extra += [_raced(report.raced)] if report.raced else []

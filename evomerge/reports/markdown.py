@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from evomerge.reports.grids import Grid, grids
+from evomerge.reports.grids import Grid
 from evomerge.reports.nouns import Report
+from evomerge.reports.sections import sections
 from evomerge.reports.wording import headline
 
 
 def markdown(report: Report) -> str:
     """The text of report.md."""
-    parts = [f"# {safe(report.verdict)}", *map(safe, headline(report)), *map(section, grids(report))]
+    parts = [f"# {safe(report.verdict)}", *map(safe, headline(report)), *map(section, sections(report))]
     if report.warnings:
         parts.append("## Warnings\n\n" + "\n".join(f"- {safe(w)}" for w in report.warnings))
     return "\n\n".join([*parts, safe(report.follow_on)]) + "\n"

@@ -34,8 +34,9 @@ class TaskFacts:
 class Standing:
     """How one finalist scored: by split and task. `found` is its search estimate in the objective's unit.
 
-    `error_code` is set if it could not be scored on the newest split it came to. goals: the tasks that count in means,
-    () for all. broken: by how much it breaks the constraints on selection items.
+    It is None where there are several goals: see Front. `error_code` is set if it could not be scored on the newest
+    split it came to. goals: the tasks that count in means, () for all. broken: by how much it breaks the constraints on
+    selection items.
     """
 
     id: str
@@ -124,12 +125,31 @@ class Level:
 
 
 @dataclass(frozen=True)
+class Front:
+    """Finalists of a run of several goals, of which none is as good as another in every goal.
+
+    ids: those on the front, found by posterior means on selection items, and `knee`, the winner. The rest is of all
+    finalists, each with one number a goal. scores, by split and id: estimates of the "search", posteriors of the
+    "selection", what the "test" measured. floor, by split: what the objective measures from. gains: winner minus
+    finalist in the test, items paired. violations: by how much those that break constraints do.
+    """
+
+    goals: tuple[str, ...]
+    ids: tuple[str, ...]
+    knee: str
+    scores: Mapping[str, Mapping[str, tuple[Estimate, ...]]]
+    floor: Mapping[str, tuple[float, ...]]
+    gains: Mapping[str, tuple[Interval, ...]]
+    violations: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything a run found. `winner` is a finalist's id, None before the first selection.
 
     failures: evaluations by error code. cut: candidates of a batch that the budget cut, and the full batch (None:
     not known). opened: how many selections were followed by a whole test. fallbacks: estimates told by the rule that
-    had to step in.
+    had to step in. front: None for a run of one goal.
     """
 
     folder: str
@@ -155,6 +175,7 @@ class Report:
     fallbacks: Mapping[str, int] = field(default_factory=dict)
     level: Level | None = None
     raced: Raced | None = None
+    front: Front | None = None
     verdict: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -172,5 +193,5 @@ class Report:
 
 
 def is_rival(ident: str) -> bool:
-    """Whether a finalist is what a search must beat: base, a parent, the plain average, the control."""
-    return ident in ("base", "average") or ident.startswith(("parent:", "control:"))
+    """Whether a finalist is what a search must beat: base, a parent, the plain average, the control, a warm start."""
+    return ident in ("base", "average") or ident.startswith(("parent:", "control:", "warm:"))

@@ -11,6 +11,7 @@ from typing import Any
 
 from evomerge.reports import facts
 from evomerge.reports.finalists import all_differences, finalists, standing, winners_curse
+from evomerge.reports.front import read_front
 from evomerge.reports.nouns import Report
 from evomerge.reports.record import load, state
 from evomerge.reports.verdict import follow_on, verdict, warnings
@@ -49,6 +50,7 @@ def read(folder: Path) -> Report:
         fallbacks=facts.fallbacks(record),
         level=facts.level(record),
         raced=facts.raced(record),
+        front=read_front(record),
         opened=record.opened(),
         notes=facts.notes(record),
     )

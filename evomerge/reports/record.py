@@ -16,6 +16,7 @@ from evomerge.types import Evaluation
 #: What a run does in each phase, in its order.
 DOING = {
     "references": "scoring the references",
+    "warm": "scoring the warm starts",
     "search": "searching",
     "control": "running the control",
     "selection": "scoring the finalists on selection items",

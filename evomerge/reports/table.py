@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from evomerge.reports.grids import Grid, grids
-from evomerge.reports.nouns import Report
+from evomerge.reports.front_grids import front_grids, hypervolume_grid
+from evomerge.reports.grids import Grid
+from evomerge.reports.nouns import Front, Report
+from evomerge.reports.sections import sections
 from evomerge.reports.wording import headline
 
 
@@ -17,15 +19,26 @@ def show(report: Report, console: Console) -> None:
     for line in headline(report):
         _say(console, line)
     _say(console, report.verdict, "bold")
-    for grid in grids(report):
-        _say(console, f"\n{grid.title}", "bold")
-        console.print(table(grid))
-        _say(console, grid.note)
+    for grid in sections(report):
+        _show(grid, console)
     if report.warnings:
         _say(console, "\nWarnings", "bold")
     for warning in report.warnings:
         _say(console, f"- {warning}")
     _say(console, f"\n{report.follow_on}")
+
+
+def show_front(report: Report, front: Front, console: Console) -> None:
+    """Print verdict and front alone."""
+    _say(console, report.verdict, "bold")
+    for grid in (*front_grids(front, report), hypervolume_grid(front)):
+        _show(grid, console)
+
+
+def _show(grid: Grid, console: Console) -> None:
+    _say(console, f"\n{grid.title}", "bold")
+    console.print(table(grid))
+    _say(console, grid.note)
 
 
 def table(grid: Grid) -> Table:

@@ -7,6 +7,7 @@ from itertools import chain
 
 import numpy as np
 
+from evomerge.reports.front_grids import front_verdict
 from evomerge.reports.nouns import Difference, Report, Standing, TaskFacts, is_rival
 from evomerge.reports.wording import called, capital, number, plural, span
 
@@ -14,7 +15,10 @@ FEW = 100  # test items of a task below which its scores are called too few
 
 
 def verdict(report: Report) -> str:
-    """The winner against its best rival on the test items: the best there of base, parents, average and control."""
+    """The winner against its best rival on the test items: the best there of base, parents, average and control.
+
+    Of several goals, what it gains in each.
+    """
     winner = report.standing(report.winner)
     if winner is None:
         return f"No verdict yet: {report.state}."
@@ -24,6 +28,8 @@ def verdict(report: Report) -> str:
         )
     if any("test" not in s.scores and not s.error_code for s in report.standings):
         return f"No verdict yet: {called(winner, report)} was selected, the test is not complete."
+    if report.front:
+        return front_verdict(winner, report.front, report)
     if is_rival(winner.id):
         return _found_nothing(winner, report)
     rival = best_rival(report)
@@ -99,7 +105,7 @@ def _infeasible(report: Report) -> list[str]:
 def _no_difference(report: Report) -> list[str]:
     rival = best_rival(report)
     d = report.difference(rival.id) if rival else None
-    if rival is None or d is None or not d.mean.low <= 0 <= d.mean.high:
+    if report.front or rival is None or d is None or not d.mean.low <= 0 <= d.mean.high:
         return []
     return [f"The interval of winner minus {rival.label} includes zero: the test cannot tell them apart."]
 
@@ -107,7 +113,7 @@ def _no_difference(report: Report) -> list[str]:
 def _control(report: Report) -> list[str]:
     control = next((s for s in report.standings if s.id.startswith("control:") and s.id != report.winner), None)
     d = report.difference(control.id) if control else None
-    if control is None or d is None or d.mean.low > 0:
+    if report.front or control is None or d is None or d.mean.low > 0:
         return []
     return [f"{capital(control.label)} did as well as the winner ({span(d.mean)}): a cheap grid or draw was enough."]
 

@@ -49,3 +49,11 @@ def test_one_task_is_enough(name):
     objective = make("objective", OmegaConf.load(CONF / "objective" / f"{name}.yaml"))
     (found,) = objective.combine((Estimate(0.4, 0.1, 10),), FLOOR[:1], [PARENTS[0][:1]])
     assert found.n_items == 10
+
+
+@pytest.mark.parametrize("tasks", [("a",), ("a", "b", "c")])
+def test_every_goal_has_a_name_of_its_own(name, tasks):
+    objective = make("objective", OmegaConf.load(CONF / "objective" / f"{name}.yaml"))
+    names = objective.goals(tasks)
+    found = objective.combine(FLOOR[: len(tasks)], FLOOR[: len(tasks)], [PARENTS[0][: len(tasks)]])
+    assert len(names) == len(set(names)) == len(found) and all(names)

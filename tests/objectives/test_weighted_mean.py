@@ -45,3 +45,13 @@ def test_weights_without_a_positive_finite_sum_are_refused(weights):
 def test_another_number_of_weights_than_tasks_is_refused():
     with pytest.raises(ConfigError, match=r"objective.weights has 3 numbers for 2 tasks; wanted one per task"):
         WeightedMean([1, 1, 1]).combine(TASKS, (), ())
+    with pytest.raises(ConfigError, match=r"objective.weights has 3 numbers for 2 tasks; wanted one per task"):
+        WeightedMean([1, 1, 1]).goals(("sums", "letters"))
+    assert WeightedMean([1, 1]).goals(("sums", "letters")) == ("weighted_mean",)
+
+
+@pytest.mark.parametrize("stderr", [math.inf, math.nan])
+def test_an_unknown_error_of_a_task_that_does_not_count_is_not_the_means(stderr):
+    tasks = (Estimate(0.2, 0.03, 10), Estimate(0.8, stderr, 30))
+    assert WeightedMean([2, 0]).combine(tasks, (), ())[0].stderr == pytest.approx(0.03)
+    assert not math.isfinite(WeightedMean([2, 1]).combine(tasks, (), ())[0].stderr)
