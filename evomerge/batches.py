@@ -23,7 +23,7 @@ Id = int | str
 class Batch:
     """Candidates asked together, on one draw; before them the `living` members that are scored on it again.
 
-    A rung's number tells its draw and its chunk: draw x chunks + chunk.
+    A rung's number tells its draw and its chunk: draw x chunks + chunk. cut: the budget left no room for all of it.
     """
 
     phase: str
@@ -32,6 +32,7 @@ class Batch:
     draw: Draw
     living: tuple[Work, ...]
     new: tuple[Work, ...]
+    cut: bool = False
 
     @property
     def works(self) -> tuple[Work, ...]:
@@ -42,7 +43,7 @@ class Batch:
         return tuple(w.id for w in self.works)
 
 
-def make_batch(number: int, asked: Sequence[Candidate], living: Sequence[int], course: Course) -> Batch:
+def make_batch(number: int, asked: Sequence[Candidate], living: Sequence[int], course: Course, *, cut: bool) -> Batch:
     """The works of a batch. living: ids of candidates of earlier batches."""
     fitness, race = course.fitness, course.plan.race
     draw_number, draw = fitness.draw(number)
@@ -53,7 +54,7 @@ def make_batch(number: int, asked: Sequence[Candidate], living: Sequence[int], c
         Work(c.id, course.phase, course.plan.space.decode(c.genome), items, tuple(map(float, c.genome)), rung, chunks)
         for c in asked
     ]
-    return Batch(course.phase, number, draw_number, draw, tuple(again), tuple(new))
+    return Batch(course.phase, number, draw_number, draw, tuple(again), tuple(new), cut)
 
 
 def evaluate_batch(batch: Batch, lag: int, course: Course, *, committed: bool) -> list[Evaluation]:
@@ -64,10 +65,10 @@ def evaluate_batch(batch: Batch, lag: int, course: Course, *, committed: bool) -
         judge = _judge(batch, lag, course)
         works = [*batch.living, *(replace(w, judge=judge) for w in batch.new)]
         if _halves(course):
-            _halve(batch, course, whole=len(batch.new) == lag)
+            _halve(batch, course, whole=not batch.cut)
         else:
             evaluate_all(works, course.plan, journal, course.meter.elapsed)
-    course.meter.count(len(batch.new), sum(journal.paid(w) for w in batch.works))
+    course.meter.count(len(batch.new), sum(journal.paid(w) for w in batch.works), len(batch.living))
     return [merged(journal.rungs(w)) for w in batch.works]
 
 

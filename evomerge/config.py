@@ -23,7 +23,17 @@ CONF = next(p for p in (HERE / "conf", HERE.parent / "conf") if p.is_dir())  # w
 ZOO = HERE / "zoo"
 
 #: Settings that are mappings of the user's own keys: Hydra must be told that adding to them is meant.
-OPEN = ("space.ranges", "space.scales", "space.fixed", "task.metrics", "task.languages", "measures", "constraints")
+OPEN = (
+    "space.ranges",
+    "space.scales",
+    "space.fixed",
+    "space.search",
+    "task.metrics",
+    "task.languages",
+    "objective.sets",
+    "measures",
+    "constraints",
+)
 
 OmegaConf.register_new_resolver("zoo", lambda name: str(ZOO / name), replace=True)
 
@@ -70,6 +80,12 @@ def _explained(error: Exception, overrides: Sequence[str]) -> str:
 def choices(group: str) -> list[str]:
     """The members a config group offers."""
     return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+
+
+def command_of(group: str, name: str) -> str:
+    """The command that uses a member, as its file begins; a preset tells Hydra its package before that."""
+    lines = (CONF / group / f"{name}.yaml").read_text().splitlines()
+    return next(line for line in lines if not line.startswith("# @")).removeprefix("# ")
 
 
 def known_keys() -> list[str]:

@@ -23,7 +23,8 @@ class Course:
     """A phase under way.
 
     works, rows: of each candidate, rows one per draw it was scored on. scored: with the estimates last told.
-    robust: the level of the plan's estimator was found to be off. newest: ids of the batch told last.
+    robust: the level of the plan's estimator was found to be off. asked: batches so far. repeats: candidates
+    since the last one whose recipe was new. newest: ids of the batch told last.
     """
 
     phase: str
@@ -37,7 +38,10 @@ class Course:
     scored: dict[Id, Scored] = field(default_factory=dict)
     levels: list[tuple[float, float]] = field(default_factory=list)
     robust: bool = False
+    asked: int = 0
+    repeats: int = 0
     newest: tuple[Id, ...] = ()
+    _known: set[str] = field(default_factory=set)
 
     def answered(self, works: Sequence[Work], rows: Sequence[Evaluation], draw_number: int, draw: Draw) -> None:
         """Take the answers of a batch."""
@@ -48,10 +52,16 @@ class Course:
 
     def told(self, scored: Sequence[Scored], new: Sequence[Id], commit: Commit) -> None:
         """Take what a commit says of a batch."""
+        self._count_repeats([s for s in scored if s.id in set(new)])
         self.scored.update({s.id: s for s in scored})
         self.newest = tuple(new)
         self.levels += [commit.level] if commit.level else []
         self.robust = self.robust or alarmed(self.levels)
+
+    def _count_repeats(self, new: Sequence[Scored]) -> None:
+        for one in new:
+            self.repeats = self.repeats + 1 if one.recipe.digest in self._known else 0
+            self._known.add(one.recipe.digest)
 
     def failure(self, ident: Id) -> str | None:
         """The error code of a candidate's newest evaluation."""

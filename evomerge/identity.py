@@ -46,6 +46,6 @@ def identity_of(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], plan: Plan
         "device": plan.evaluator.device.type,
         "threads": cfg.threads or torch.get_num_threads(),
         "calibration": {"designs": len(plan.known.designs), "leaderboard": digest(plan.known.leaderboard)},
-        "warm_start": plan.warm_start.digest if plan.warm_start else None,
+        "warm_start": {"given": plain(cfg.warm_start), "recipes": [recipe.digest for recipe in plan.warm]},
         "metrics": {name: asdict(metric) for name, metric in plan.metrics.items()},
     }

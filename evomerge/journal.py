@@ -18,12 +18,12 @@ from typing import Any
 from evomerge.errors import JournalError
 from evomerge.lines import AppendOnly, read_lines
 from evomerge.rows import Commit, commit_row, evaluation_row, merged, read_commit, read_evaluation
-from evomerge.types import Evaluation, Items, Work
+from evomerge.types import Evaluation, Items, Recipe, Work
 
 SCHEMA = 2
 #: An evaluation may stand in for equal ones of its own and later phases only: then a run that was extended
 #: after its test has the same search rows as a run that had the larger budget from the start.
-PHASES = ("references", "search", "control", "selection", "test")
+PHASES = ("references", "warm", "search", "control", "selection", "test")
 
 Key = tuple[str, str, int, str]
 Watch = Callable[..., None]
@@ -46,6 +46,7 @@ class Journal:
         self._events = AppendOnly(self.folder / "events.jsonl")
         self._by_key: dict[Key, Evaluation] = {}
         self._originals: dict[tuple[str, str, str], Evaluation] = {}  # first full evaluation of (phase, recipe, items)
+        self._begun: set[tuple[str, str]] = set()  # (phase, id) of whatever has a row
         self._commits: dict[tuple[str, int], Commit] = {}
         self._stops: dict[str, dict[str, Any]] = {}
         self.header: dict[str, Any] | None = None
@@ -57,11 +58,20 @@ class Journal:
 
     # ------------------------------------------------------------ identity
 
-    def begin(self, identity: Mapping[str, Any], versions: Mapping[str, str], notes: Sequence[str] = ()) -> None:
-        """Write the header, or check that the one on file says the same run. Raises JournalError if not."""
+    def begin(
+        self,
+        identity: Mapping[str, Any],
+        versions: Mapping[str, str],
+        notes: Sequence[str] = (),
+        warm: Sequence[Recipe] = (),
+    ) -> None:
+        """Write the header, or check that the one on file says the same run. Raises JournalError if not.
+
+        warm: kept whole, for where they came from may change or go.
+        """
         if self.header is None:
             header = {"schema": SCHEMA, "identity": identity, "versions": versions, "notes": list(notes)}
-            self._append({"row": "header", **header})
+            self._append({"row": "header", **header, **({"warm": [r.data() for r in warm]} if warm else {})})
             return
         changed = differences(self.header["identity"], json.loads(json.dumps(identity)))
         if changed:
@@ -123,6 +133,10 @@ class Journal:
         """Append one evaluation; on return it is on disk."""
         self._append(evaluation_row(evaluation))
 
+    def begun(self, phase: str, ids: Iterable[int]) -> bool:
+        """Whether any of these candidates has a row."""
+        return any((phase, str(ident)) in self._begun for ident in ids)
+
     def view(self, works: Sequence[Work]) -> list[Evaluation]:
         """One evaluation per work, in their order: its rungs in one."""
         return [merged(self.rungs(work)) for work in works]
@@ -157,8 +171,9 @@ class Journal:
         self._events.append({"event": kind, "time": time.time(), "pid": os.getpid(), **facts}, sync=False)
 
     def seconds(self) -> float:
-        """Search seconds that earlier processes have written down."""
-        return max((e.get("elapsed", 0.0) for e in self._events.rows), default=0.0)
+        """Seconds of the search that earlier processes have written down; at least the limit that ended it."""
+        written = [e["elapsed"] for e in self._events.rows if e.get("phase") == "search" and "elapsed" in e]
+        return float(max([*written, self._stops.get("search", {}).get("seconds", 0.0)]))
 
     def close(self) -> None:
         self._file.close()
@@ -190,6 +205,7 @@ class Journal:
 
     def _take_evaluation(self, e: Evaluation) -> None:
         self._by_key[_key(e.phase, e.id, e.rung, e.recipe_digest)] = e
+        self._begun.add((e.phase, str(e.id)))
         if e.alias_of is None:
             self._originals.setdefault((e.phase, e.recipe_digest, _items_key(e.items)), e)
 
@@ -202,6 +218,11 @@ def rows(folder: Path, name: str = "journal.jsonl") -> list[dict[str, Any]]:
     found = read_lines(path)[0]
     _refuse_other_schema(found, folder)
     return found
+
+
+def newest_stop(found: Sequence[Mapping[str, Any]], phase: str) -> Mapping[str, Any] | None:
+    """The row that ended a phase last; None if it has not ended yet."""
+    return next((r for r in reversed(found) if r["row"] == "stop" and r["phase"] == phase), None)
 
 
 def _refuse_other_schema(found: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -227,7 +248,7 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 def _key(phase: str, ident: int | str, rung: int, recipe_digest: str) -> Key:
     # a candidate's id is enough, and a replay that asks another genome must be seen, not evaluated anew
-    return (phase, str(ident), rung, "" if phase in ("search", "control") else recipe_digest)
+    return (phase, str(ident), rung, "" if phase in ("warm", "search", "control") else recipe_digest)
 
 
 def _items_key(items: Items) -> str:

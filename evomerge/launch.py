@@ -25,7 +25,8 @@ def run(prepared: Prepared, folder: Path, command: Mapping[str, Any], watch: Wat
         retire(folder)
     journal = Journal(folder, watch=watch)
     try:
-        journal.begin(prepared.identity, {name: version(name) for name in LIBRARIES}, prepared.notes)
+        versions = {name: version(name) for name in LIBRARIES}
+        journal.begin(prepared.identity, versions, prepared.notes, prepared.plan.warm)
         write_whole(folder / "command.json", json.dumps(command, indent=1) + "\n")  # what `evomerge resume` repeats
         watch("begin", folder=str(folder))
         watch("notes", notes=[*prepared.notes, *prepared.advice])

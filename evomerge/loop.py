@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
-
-import numpy as np
+from collections import deque
+from collections.abc import Sequence
 
 from evomerge.batches import Batch, evaluate_batch, make_batch
 from evomerge.budget import Budget, Meter
-from evomerge.course import Course, Id
-from evomerge.errors import SearchFailed
+from evomerge.course import Course
 from evomerge.families import Optimizer
 from evomerge.fitness import Fitness
 from evomerge.journal import Journal
 from evomerge.plan import Plan, Scored
 from evomerge.rows import Commit, estimates_data
-from evomerge.types import Estimate, Result
+from evomerge.stopping import best, check_failures, found_enough
+from evomerge.telling import estimated, scored, with_answers
 
 
 def ask_and_tell(
@@ -30,26 +28,59 @@ def ask_and_tell(
     meter = Meter(budget, fitness.items_each, journal.seconds() if phase == "search" else 0.0)
     course = Course(phase, plan, fitness, journal, meter)
     journal.watch("phase", name=phase, total=budget.evaluations)
-    untold: list[Scored] = []
-    for number in itertools.count():
-        room, limit = meter.room(optimizer.lag)
-        asked = optimizer.ask(room) if room else []
-        if not asked:
-            break
-        batch = make_batch(number, asked, _living(optimizer, fitness), course)
+    line, untold = Line(optimizer, budget, course), list[Scored]()
+    while batch := line.next():
         commit, known = _judged(batch, optimizer.lag, course)
-        if limit and len(asked) == room:
-            untold = [s for s in _scored(batch, commit) if s.id not in course.scored]
+        if batch.cut:
+            untold = [s for s in scored(batch, commit) if s.id not in course.scored]
             break
         if not known:
-            journal.commit(phase, number, commit)
-        course.told(_scored(batch, commit), [w.id for w in batch.new], commit)
-        journal.watch("committed", best=_best(course.scored.values()))
-        _check_failures(batch, course)
-        optimizer.tell(commit.results)
+            journal.commit(phase, batch.number, commit)
+        course.told(scored(batch, commit), [w.id for w in batch.new], commit)
+        journal.watch("committed", best=best(course))
+        if phase == "search":  # the others are helps: a search can do without them
+            check_failures([w.id for w in batch.new], course)
+        optimizer.tell(with_answers(commit.results, course) if optimizer.wants_answers else commit.results)
         journal.watch("told")
-    _stop(course, "exhausted" if room and not untold else limit, untold)
+    _stop(course, line.ended, budget, untold)
     return [*course.scored.values(), *untold]
+
+
+class Line:
+    """Batches that are asked and not yet told, oldest first: one, or in a steady state `lag` of a single candidate.
+
+    So what candidate k is asked from is settled by the commits up to k - lag, whoever would finish first: results are
+    those of `lag` workers, though here they are evaluated one after another.
+    """
+
+    def __init__(self, optimizer: Optimizer, budget: Budget, course: Course):
+        self._optimizer, self._budget, self._course = optimizer, budget, course
+        self._out: deque[Batch] = deque()
+        self.ended = ""  # why nothing more is asked
+
+    def next(self) -> Batch | None:
+        """The batch to be judged now, after as many as may be were asked; None at the end."""
+        self.ended = self._ask_ahead()
+        return self._out.popleft() if self._out else None
+
+    def _ask_ahead(self) -> str:
+        """Ask until `lag` candidates are out; returns why no more may be asked, "" if they may."""
+        course, optimizer = self._course, self._optimizer
+        while (out := sum(len(b.new) for b in self._out)) < optimizer.lag:
+            if reason := found_enough(self._budget, course, optimizer):
+                return reason
+            living, first = _living(optimizer, course.fitness), course.meter.evaluations + out
+            on_file = course.journal.begun(course.phase, range(first, first + optimizer.step))
+            room, limit = course.meter.room(optimizer.step, out, again=len(living), on_file=on_file)
+            asked = optimizer.ask(room) if room else []
+            if not asked:
+                return limit if not room else "" if out else "exhausted"
+            cut = bool(limit) and len(asked) == room
+            self._out.append(make_batch(course.asked, asked, living, course, cut=cut))
+            course.asked += 1
+            if cut:
+                return limit
+        return ""
 
 
 def _living(optimizer: Optimizer, fitness: Fitness) -> Sequence[int]:
@@ -59,64 +90,13 @@ def _living(optimizer: Optimizer, fitness: Fitness) -> Sequence[int]:
 
 def _judged(batch: Batch, lag: int, course: Course) -> tuple[Commit, bool]:
     """What to tell about a batch, and whether it is on file: then it is read, not estimated again."""
-    known = course.journal.committed(batch.phase, batch.number)
+    known = None if batch.cut else course.journal.committed(batch.phase, batch.number)
     rows = evaluate_batch(batch, lag, course, committed=known is not None)
     course.answered(batch.works, rows, batch.draw_number, batch.draw)
-    return (known or _estimated(batch, course)), known is not None
+    return (known or estimated(batch, course)), known is not None
 
 
-def _estimated(batch: Batch, course: Course) -> Commit:
-    fitness, observed = course.fitness, course.observed(batch.ids)
-    found = fitness.estimate(observed, course.earlier(batch.ids), robust=course.robust)
-    tasks = {o.id: estimates for o, estimates in zip(observed, found, strict=True)}
-    new = [o for o in observed if o.id in {w.id for w in batch.new}]
-    return Commit(
-        results_of(batch.ids, tasks, course),
-        tuple(fitness.combine(tasks[i]) if i in tasks else () for i in batch.ids),
-        tuple(tasks.get(i, ()) for i in batch.ids),
-        None if course.robust else fitness.level(new, [tasks[o.id] for o in new]),
-        robust=course.robust,
-    )
-
-
-def results_of(ids: Sequence[Id], tasks: Mapping[Id, tuple[Estimate, ...]], course: Course) -> tuple[Result, ...]:
-    """Fitness as told: a failed candidate gets the worst finite value so far, less the range seen so far.
-
-    It breaks the constraints as much as the worst of the others.
-    """
-    fitness = course.fitness
-    goals = {i: tuple(e.value for e in fitness.combine(t)) for i, t in tasks.items()}
-    broken = {i: fitness.violation(t) for i, t in tasks.items()}
-    known = [s for s in course.scored.values() if s.estimates]
-    finite = np.array([*(tuple(e.value for e in s.estimates or ()) for s in known), *goals.values()])  # (n, goals)
-    worst = finite.min(axis=0) - np.maximum(np.ptp(finite, axis=0), 1e-3) if len(finite) else np.array([])
-    failed, most = tuple(map(float, worst)), max([*broken.values(), *(s.violation for s in known)], default=0.0)
-    return tuple(
-        Result(int(i), goals[i], broken[i]) if i in goals else Result(int(i), failed, most, course.failure(i))
-        for i in ids
-    )
-
-
-def _scored(batch: Batch, commit: Commit) -> list[Scored]:
-    """The candidates of a batch as the commit tells of them."""
-    told = zip(batch.works, commit.results, commit.goals, commit.tasks, strict=True)
-    return [Scored(w.id, w.recipe, g or None, r.error_code, t, r.violation) for w, r, g, t in told]
-
-
-def _check_failures(batch: Batch, course: Course) -> None:
-    codes = sorted({s.error_code for s in course.scored.values() if s.error_code})
-    failed = sum(s.error_code is not None for s in course.scored.values())
-    all_of_batch = all(course.failure(w.id) for w in batch.new)
-    if all_of_batch or failed > course.plan.max_failed * max(len(course.scored), 20):
-        course.journal.stop(course.phase, reason="failures", failed=failed, evaluations=len(course.scored), codes=codes)
-        raise SearchFailed(
-            f"{failed} of {len(course.scored)} candidates failed in phase {course.phase} ({', '.join(codes)}). "
-            "Tracebacks are in events.jsonl. Narrow the ranges (space.ranges), or allow more with max_failed, in a new "
-            "run folder."
-        )
-
-
-def _stop(course: Course, reason: str, untold: Sequence[Scored]) -> None:
+def _stop(course: Course, reason: str, budget: Budget, untold: Sequence[Scored]) -> None:
     facts = [
         {"id": s.id, "estimates": estimates_data(s.estimates), "tasks": estimates_data(s.tasks), "error": s.error_code}
         for s in untold
@@ -129,9 +109,5 @@ def _stop(course: Course, reason: str, untold: Sequence[Scored]) -> None:
         items=meter.items,
         items_unraced=meter.unraced,
         untold=facts,
+        **({"seconds": budget.seconds} if reason == "seconds" else {}),  # a decision: running again finds time over
     )
-
-
-def _best(scored: Iterable[Scored]) -> float | None:
-    feasible = [s for s in scored if s.estimates and not s.violation]
-    return max((s.estimates[0].value for s in feasible if s.estimates), default=None)

@@ -1,4 +1,4 @@
-"""The phases of a run: references -> search -> control -> selection -> test, all through one journal.
+"""The phases of a run: references -> warm starts -> search -> control -> selection -> test, all through one journal.
 
 Resume is not a feature here but a property of the loop: running again asks the same candidates, finds their
 evaluations in the journal, and tells the optimizer what the journal says it was told.
@@ -19,6 +19,7 @@ from evomerge.loop import ask_and_tell
 from evomerge.plan import Plan, Scale, Scored
 from evomerge.scoring import evaluate_all, refuse_failed
 from evomerge.types import Evaluation, Genome, Work
+from evomerge.warm import ranked_starts, score_warm
 
 
 def search(plan: Plan, journal: Journal) -> str:
@@ -28,12 +29,13 @@ def search(plan: Plan, journal: Journal) -> str:
     """
     known = score_references(plan, journal)
     fitness = judge_by(plan, known)
-    starts = ranked_starts(plan, fitness)
+    warm = _told("warm starts", score_warm(plan, fitness, journal), journal)
+    starts = ranked_starts(plan, fitness, warm)
     optimizer = plan.make_optimizer(starts)
     fitness = replace(fitness, fresh=_fresh(plan, fitness, optimizer))
     found = ask_and_tell("search", optimizer, plan.budget, plan, fitness, journal)
-    control = run_control(plan, starts, fitness, journal)
-    finalists = choose_finalists(plan, fitness, optimizer, found, control)
+    control = _told("control", run_control(plan, starts, fitness, journal), journal)
+    finalists = choose_finalists(plan, fitness, optimizer, found, control, warm)
     winner = select(plan, finalists, len(found), journal)
     test(plan, finalists, winner, len(found), journal)
     return winner
@@ -79,20 +81,19 @@ def judge_by(plan: Plan, known: Mapping[str, Evaluation]) -> Fitness:
     return Fitness(bank, sampler, estimator, exact, plan.goals, scale, fresh=False)
 
 
-def ranked_starts(plan: Plan, fitness: Fitness) -> tuple[Genome, ...]:
-    """The warm start, then the references, feasible ones and best ones first: those that the space can express."""
-    scores = {
-        name: (fitness.violation(tasks), -fitness.combine(tasks)[0].value)
-        for name, tasks in fitness.scale.references.items()
-    }
-    ranked = sorted(scores, key=lambda name: scores[name])
-    starts = [*([plan.warm_start] if plan.warm_start else []), *(plan.references[name] for name in ranked)]
-    return tuple(g for g in map(plan.space.encode, starts) if g is not None)
-
-
 def run_control(plan: Plan, starts: Sequence[Genome], fitness: Fitness, journal: Journal) -> list[Scored]:
     """A cheap rival on the same items: what a search that did no better would be worth."""
     if plan.make_control is None:
         return []
     optimizer = plan.make_control(starts)
     return ask_and_tell("control", optimizer, Budget(evaluations=optimizer.lag), plan, fitness, journal)
+
+
+def _told(what: str, scored: list[Scored], journal: Journal) -> list[Scored]:
+    """The same, with a note if not one of them could be scored: the run can do without."""
+    codes = sorted({s.error_code for s in scored if s.error_code})
+    if codes and all(s.error_code for s in scored):
+        text = f"{what}: none of {len(scored)} could be scored ({', '.join(codes)}); tracebacks are in events.jsonl"
+        journal.event("note", text=text)
+        journal.watch("notes", notes=[text])
+    return scored

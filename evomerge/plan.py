@@ -34,6 +34,10 @@ class Goals:
     on: tuple[int, ...] = ()
     constraints: tuple[Any, ...] = ()
 
+    def names(self, tasks: Sequence[str]) -> tuple[str, ...]:
+        """What the goals are called, given the names of all tasks."""
+        return self.objective.goals([tasks[i] for i in self.on] if self.on else list(tasks))
+
     def combine(self, tasks: Sequence[Estimate], scale: Scale) -> tuple[Estimate, ...]:
         """Estimates per task -> estimates per goal."""
         return self.objective.combine(
@@ -66,7 +70,8 @@ class Plan:
     references: recipes by id, "base" and "average" under these names if they exist, parents as "parent:NAME".
     items: by "search" (the bank), "selection" and "test". make_optimizer, make_control: from starts, best first.
     robust: the estimator that steps in where the level of `estimator` is off. subtasks: by task, of each item.
-    fresh: whether each batch has a draw of items of its own; None: unless the optimizer is elitist.
+    fresh: whether each batch has a draw of items of its own; None: if the estimator is model-assisted
+    and the optimizer no elitist.
     """
 
     space: Space
@@ -89,7 +94,7 @@ class Plan:
     fresh: bool | None = None
     finalists: int = 3
     max_failed: float = 0.5
-    warm_start: Recipe | None = None  # preferred to the references as a start, where the space can express it
+    warm: tuple[Recipe, ...] = ()  # found elsewhere: scored like candidates, to begin at the best
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -120,13 +121,19 @@ def _result(r: Result) -> dict[str, Any]:
 
 
 def read_commit(row: Mapping[str, Any]) -> Commit:
+    goals = tuple(map(read_estimates, row["estimates"]))
     return Commit(
-        results=tuple(Result(r["id"], tuple(r["fitness"]), r["violation"], r["error"]) for r in row["results"]),
-        goals=tuple(map(read_estimates, row["estimates"])),
+        results=tuple(map(_read_result, row["results"], chain(goals, repeat(())))),
+        goals=goals,
         tasks=tuple(map(read_estimates, row["tasks"])),
         level=None if row["level"] is None else (row["level"][0], row["level"][1]),
         robust=row["robust"],
     )
+
+
+def _read_result(data: Mapping[str, Any], goals: Sequence[Estimate]) -> Result:
+    stderrs = tuple(e.stderr for e in goals)
+    return Result(data["id"], tuple(data["fitness"]), data["violation"], data["error"], stderrs)
 
 
 def read_estimates(data: Sequence[Sequence[Any]]) -> tuple[Estimate, ...]:

@@ -53,5 +53,5 @@ def command(pico, task_folder) -> list[str]:
 def finished(command, tmp_path_factory) -> Path:
     """A finished run of 9 evaluations over a TIES space."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    assert main([*command, "space.method=ties", "budget.evaluations=9", f"run={folder}"]) == 0
+    assert main([*command, "space.method=ties", "optimizer=cma_es", "budget.evaluations=9", f"run={folder}"]) == 0
     return folder

@@ -143,7 +143,7 @@ def plan(seed: int = 1, **changes: Any) -> Plan:
 def run(folder: Path, *, watch: Callable[..., None] = unwatched, **changes: Any) -> str:
     journal = Journal(folder, watch=watch)
     try:
-        journal.begin({"seed": changes.get("seed", 1)}, {})
+        journal.begin({"seed": changes.get("seed", 1)}, {}, (), changes.get("warm", ()))
         return search(plan(**changes), journal)
     finally:
         journal.close()

@@ -16,9 +16,9 @@ from evomerge import build
 from evomerge.adapter import export_adapter
 from evomerge.cli import main
 from evomerge.errors import MergeError
-from evomerge.export import finalist
 from evomerge.methods.coefficients import of_differences
 from evomerge.models.family import open_family
+from evomerge.picks import pick
 from evomerge.spaces.references import references
 from evomerge.spaces.weights import WeightsSpace
 from evomerge.types import Blend
@@ -192,7 +192,7 @@ def test_which_blends_are_sums_of_differences(blend, wanted):
 
 
 def test_moved_blocks_are_no_adapter(family, run, tmp_path):
-    recipe, _ = finalist(run)
+    recipe, _ = pick(run)
     data = yaml.safe_load(yaml.safe_dump(recipe.data()))
     from evomerge.recipe_io import from_data
 

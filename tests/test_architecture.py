@@ -22,11 +22,12 @@ FAMILIES = {
     "objectives",
     "races",
 }
-NOUNS = {"types", "errors", "items", "families"}
+NOUNS = {"types", "errors", "items", "problem", "families"}
 MAY = {
     "types": set(),
     "errors": set(),
     "items": {"types"},
+    "problem": {"types"},
     "families": {"types", "items"},
     **{family: NOUNS for family in FAMILIES},
     "lines": NOUNS,
@@ -39,6 +40,7 @@ MAY = {
     "subsets": NOUNS | {"estimators"},
     "calibration": NOUNS | {"journal", "models", "tasks"},
     "evaluate": NOUNS,
+    "fronts": NOUNS,
     "budget": NOUNS,
     "plan": NOUNS | {"budget"},
     "constraints": NOUNS | {"plan"},
@@ -46,11 +48,14 @@ MAY = {
     "scoring": NOUNS | {"journal", "plan"},
     "course": NOUNS | {"journal", "rows", "plan", "budget", "calibration", "estimators", "fitness"},
     "batches": NOUNS | {"rows", "calibration", "course", "fitness", "scoring"},
-    "loop": NOUNS | {"journal", "rows", "plan", "budget", "batches", "course", "fitness"},
+    "telling": NOUNS | {"rows", "plan", "batches", "course"},
+    "stopping": NOUNS | {"budget", "course"},
+    "loop": NOUNS | {"journal", "rows", "plan", "budget", "batches", "course", "fitness", "stopping", "telling"},
+    "warm": NOUNS | {"journal", "plan", "budget", "fitness", "loop"},
     "selection": NOUNS | {"plan", "constraints", "estimators"},
-    "finals": NOUNS | {"journal", "rows", "plan", "fitness", "scoring", "selection"},
-    "phases": NOUNS | {"journal", "plan", "budget", "calibration", "finals", "fitness", "loop", "scoring"},
-    "reports": NOUNS | {"journal", "rows", "estimators"},
+    "finals": NOUNS | {"journal", "rows", "plan", "fitness", "fronts", "scoring", "selection"},
+    "phases": NOUNS | {"journal", "plan", "budget", "calibration", "finals", "fitness", "loop", "scoring", "warm"},
+    "reports": NOUNS | {"journal", "rows", "estimators", "fronts"},
     "export": NOUNS | {"journal", "build", "models", "recipe_io", "mergekit_io"},
     "adapter": NOUNS | {"build", "methods", "models", "recipe_io"},
     "mergekit_io": NOUNS | {"build", "methods", "models"},
@@ -63,7 +68,7 @@ MAY = {
 }
 #: The wiring: may import any step.
 TOP = {
-    *("ingredients", "fitting", "identity", "preparation", "launch", "grading", "lineage"),
+    *("ingredients", "fitting", "identity", "preparation", "launch", "grading", "lineage", "searcher", "picks"),
     *("commands", "cli", "api", "doctor", "sweep", "sweep_jobs"),
 }
 
@@ -111,12 +116,12 @@ def test_heavy_libraries_are_imported_in_one_room_each():
     owners = {
         "lm_eval": {"tasks", "backends"},
         "cma": {"optimizers"},
-        "pymoo": {"optimizers"},
+        "pymoo": {"optimizers", "fronts"},
         "sklearn": {"subsets"},
         "py3langid": {"tasks"},
         "hydra": {"config", "overrides", "sweep", "sweep_jobs"},
         "rich": {"progress", "reports", "commands", "api", "sweep", "survey", "doctor"},
-        "matplotlib": {"survey"},
+        "matplotlib": {"survey", "reports"},
         "peft": set(),
     }
     for library, allowed in owners.items():

@@ -34,7 +34,7 @@ SETTINGS = {  # extra argument -> what the message must hold
     "space.search=[weight] space.fixed={weight:1}": ["space.search and space.fixed both name weight"],
     "space.fixed={scale:big}": ["space.fixed.scale is 'big'", "wanted a number"],
     "space.fixed={weight:[1,2,3]}": ["space.fixed.weight is [1, 2, 3]", "a list of 2"],
-    "space.method=slerp": ["this space has 1", "lambda_grid"],
+    "space.method=slerp optimizer=cma_es": ["this space has 1", "lambda_grid"],
     "objective=weighted_mean objective.weights=[1]": ["1 numbers for 2 tasks"],
     "--config-dir=/no/such/dir": ["--config-dir /no/such/dir is no folder"],
     "space.method=slerp parents.models=[{a}]": ["takes exactly 2 parents, got 1"],
@@ -86,6 +86,24 @@ SETTINGS = {  # extra argument -> what the message must hold
     "split.bank=0": ["split.bank is 0"],
     "objective=weighted_mean objective.weights=[1,-1]": ["objective.weights is [1, -1]"],
     "objective.min_gap=0": ["objective.min_gap is 0"],
+    "finalists=2.5": ["finalists is 2.5", "a whole number"],
+    "seed=true": ["seed is True"],
+    "optimizer.stages=3": ["optimizer.stages is 3"],
+    "optimizer.stages=[a,b]": ["optimizer.stages is"],
+    "optimizer.stages=[3,1]": ["optimizer.stages is [3, 1]", "a multiple of the one before"],
+    "warm_start=outputs/first": ["warm_start is 'outputs/first'", "a list of recipe files and run folders"],
+    "warm_start=[/no/such/run]": ["warm_start names /no/such/run, which is not there"],
+    "budget.items=3": ["budget.items is 3, and one candidate answers"],
+    "budget.stagnation=0": ["budget.stagnation is 0"],
+    "objective=pareto": ["there are 2 goals (sums, letters)", "optimizer=coarse_to_fine maximises one", "nsga2"],
+    "objective=pareto optimizer=uniform budget.target=1": ["look at one goal"],
+    "objective=pareto optimizer=uniform race=threshold": ["a race can only judge one"],
+    "optimizer=m2n2 race=threshold": ["is told one candidate at a time", "race=none"],
+    "space=method_choice": ["is for continuous variables", "optimizer=mixed_ga"],
+    "space=simplex optimizer=lambda_grid": ["lambda_grid moves one common scale", "optimizer=uniform"],
+    "space=parent_choice space.take=3": ["space.take is 3"],
+    "space.levels=1": ["space.levels is 1"],
+    "experiment=sakana": ["unknown experiment 'sakana'", "Did you mean 'sakana_ps'"],
     "task.names=[sum]": ["unknown task 'sum'"],
     "task.names=null": ["no tasks given"],
     "task.metrics={sums:f2}": ["unknown metric", "f2"],
@@ -254,8 +272,8 @@ def test_a_search_whose_candidates_all_fail_says_why_and_keeps_what_was_paid(com
     for _ in range(2):
         capsys.readouterr()
         assert main(line) == 4
-        assert "6 of 6 candidates failed in phase search (merge)" in capsys.readouterr().err
-    assert sum(r["row"] == "evaluation" for r in rows(tmp_path)) == 10
+        assert "10 of 10 candidates failed in phase search (merge)" in capsys.readouterr().err
+    assert sum(r["row"] == "evaluation" for r in rows(tmp_path)) == 4 + 10
 
 
 def test_a_missing_chat_template_is_told_before_any_candidate(command, pico, tmp_path, capsys):

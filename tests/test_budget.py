@@ -66,6 +66,19 @@ def test_time_runs_and_starts_where_earlier_processes_stopped(monkeypatch):
     assert (found.elapsed(), found.room(8)) == (10.0, (0, "seconds"))
 
 
+def test_what_is_out_counts_before_it_is_counted():
+    found = meter(evaluations=10, items=40)
+    assert found.room(1, 9) == (1, "")
+    assert found.room(1, 10) == (0, "evaluations")
+    assert meter(items=20).room(1, 5) == (0, "items")
+
+
+def test_what_is_on_file_is_asked_again_though_time_is_over():
+    late = meter(seconds=1.0, before=5.0, evaluations=3)
+    assert late.room(8) == (0, "seconds")
+    assert late.room(8, on_file=True) == (3, "evaluations")
+
+
 @given(
     evaluations=st.none() | st.integers(1, 60),
     items=st.none() | st.integers(1, 200),
@@ -84,7 +97,7 @@ def test_no_limit_is_overshot_and_none_is_left_unused(evaluations, items, lags):
     assert found.items == 4 * found.evaluations
 
 
-@pytest.mark.parametrize("name", ["evaluations", "items", "seconds"])
+@pytest.mark.parametrize("name", ["evaluations", "items", "seconds", "stagnation"])
 @pytest.mark.parametrize("bad", [0, -1, float("nan")])
 def test_a_limit_that_is_not_positive_is_refused(name, bad):
     with pytest.raises(ConfigError, match=rf"budget.{name} is {bad}; wanted a positive number, or null"):
@@ -94,3 +107,14 @@ def test_a_limit_that_is_not_positive_is_refused(name, bad):
 def test_a_budget_without_a_limit_is_refused():
     with pytest.raises(ConfigError, match=r"the budget has no limit. Set budget.evaluations, budget.items or"):
         Budget()
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("nan")])
+def test_a_target_is_a_finite_number(bad):
+    with pytest.raises(ConfigError, match=r"budget\.target is"):
+        Budget(evaluations=10, target=bad)
+
+
+def test_a_target_alone_is_no_limit():
+    with pytest.raises(ConfigError, match="the budget has no limit"):
+        Budget(target=0.5, stagnation=10)

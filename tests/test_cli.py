@@ -15,9 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from evomerge import build, config, ingredients
 from evomerge.cli import main
-from evomerge.export import finalist
 from evomerge.journal import rows
 from evomerge.models import blank
+from evomerge.picks import pick
 
 
 def evaluations(folder, phase="search"):
@@ -32,14 +32,15 @@ def test_a_finished_run_has_its_files(finished):
 
 def test_the_same_command_again_adds_nothing(command, finished):
     before = (finished / "journal.jsonl").read_bytes()
-    assert main([*command, "space.method=ties", "budget.evaluations=9", f"run={finished}"]) == 0
+    assert main([*command, "space.method=ties", "optimizer=cma_es", "budget.evaluations=9", f"run={finished}"]) == 0
     assert (finished / "journal.jsonl").read_bytes() == before
 
 
 def test_resume_with_a_larger_budget_extends_to_what_the_larger_run_had(command, finished, tmp_path):
     short = shutil.copytree(finished, tmp_path / "short")
     assert main(["resume", str(short), "budget.evaluations=12"]) == 0
-    assert main([*command, "space.method=ties", "budget.evaluations=12", f"run={tmp_path / 'long'}"]) == 0
+    long = [*command, "space.method=ties", "optimizer=cma_es", "budget.evaluations=12", f"run={tmp_path / 'long'}"]
+    assert main(long) == 0
     assert evaluations(short) == evaluations(tmp_path / "long")
 
 
@@ -64,7 +65,7 @@ def test_report_prints_json_without_nan(finished, capsys):
 def test_the_export_is_the_winner_bit_for_bit(finished, tmp_path):
     assert main(["export", str(finished), "--to", str(tmp_path / "out")]) == 0
     saved = load_file(tmp_path / "out" / "model.safetensors")
-    recipe, _ = finalist(finished)
+    recipe, _ = pick(finished)
     family = ingredients.open_parents(config.settings(json.loads((finished / "command.json").read_text())["overrides"]))
     model, _ = blank.live_model(family.base_folder, torch.device("cpu"), recipe.out_dtype)
     live = blank.targets(model, family.model.files)
@@ -119,7 +120,7 @@ def test_force_starts_a_new_lineage_from_the_old_winner(command, finished, tmp_p
     assert main([*changed, "--force"]) == 0
     assert (folder / "journal.1.jsonl").read_bytes() == (finished / "journal.jsonl").read_bytes()
     warm = rows(folder)[0]["identity"]["warm_start"]
-    assert warm == finalist(finished)[0].digest
+    assert warm["recipes"] == [pick(finished)[0].digest]
     assert main(changed) == 0
 
 
@@ -163,6 +164,7 @@ def test_interrupting_prints_how_to_resume_and_resuming_ends_the_same(command, f
         "evomerge.cli",
         *command,
         "space.method=ties",
+        "optimizer=cma_es",
         "budget.evaluations=9",
         f"run={folder}",
     ]
@@ -187,7 +189,8 @@ def wait_for_rows(path, n, seconds=60):
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_resumes_to_the_same_journal(command, finished, tmp_path):
-    line = [sys.executable, "-m", "evomerge.cli", *command, "space.method=ties", "budget.evaluations=9"]
+    words = ["space.method=ties", "optimizer=cma_es", "budget.evaluations=9"]
+    line = [sys.executable, "-m", "evomerge.cli", *command, *words]
     for n in (2, 6, 9, 15, 22):
         folder = tmp_path / str(n)
         child = subprocess.Popen([*line, f"run={folder}"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

@@ -335,9 +335,12 @@ def test_events_are_beside_the_journal_and_change_nothing_in_it(journal):
 def test_seconds_are_the_most_that_earlier_processes_wrote_down(journal):
     assert journal.seconds() == 0.0
     for elapsed in (1.5, 7.25, 0.0):
-        journal.event("evaluated", elapsed=elapsed)
+        journal.event("evaluated", phase="search", elapsed=elapsed)
+    journal.event("evaluated", phase="control", elapsed=99.0)
     again = reopened(journal)
-    assert again.seconds() == 7.25
+    assert again.seconds() == 7.25, "of the search"
+    again.stop("search", reason="seconds", seconds=9.0)
+    assert again.seconds() == 9.0, "a limit that ended it was reached"
     again.close()
 
 

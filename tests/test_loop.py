@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +12,30 @@ import pytest
 from evomerge.budget import Budget
 from evomerge.estimators.mean import Mean
 from evomerge.estimators.merit import Merit
-from evomerge.journal import rows
+from evomerge.journal import events, rows
+from evomerge.optimizers.cma_es import CmaEs
+from evomerge.optimizers.coarse_to_fine import CoarseToFine
 from evomerge.optimizers.ga import Ga
+from evomerge.optimizers.m2n2 import M2n2
+from evomerge.optimizers.mixed_ga import MixedGa
+from evomerge.optimizers.uniform import Uniform
 from evomerge.races.halving import Halving
 from evomerge.races.threshold import Threshold
 from evomerge.subsets.neyman import Neyman
 from evomerge.subsets.random import Random
-from evomerge.types import ItemScores
-from tests.sphere import CENTRE, TASKS, Shuffled, SphereEvaluator, SphereSpace, canonical, problem, run, run_and_die
+from evomerge.types import Candidate, ItemScores
+from tests.sphere import (
+    CENTRE,
+    TASKS,
+    Shuffled,
+    SphereEvaluator,
+    SphereSpace,
+    canonical,
+    problem,
+    recipe,
+    run,
+    run_and_die,
+)
 
 N = 40
 ITEMS = {
@@ -57,6 +74,11 @@ def changes(regime):
             "pooling": {"subset": Neyman(n=16), "estimator": Merit()},
             "race": {"subset": Neyman(n=24), "estimator": Merit(), "race": Threshold(chance=0.2, chunks=4, top=1)},
             "halving": {"subset": Random(n=16), "estimator": Mean(), "race": Halving(chunks=3)},
+            "steady": {
+                "subset": Random(n=16),
+                "estimator": Mean(),
+                "make_optimizer": lambda starts: Climber(),
+            },
             "living": {
                 "subset": Random(n=16),
                 "fresh": True,
@@ -67,7 +89,34 @@ def changes(regime):
     }
 
 
-REGIMES = ("pooling", "race", "halving", "living")
+class Climber:
+    """A steady state: each candidate is the best told so far, moved a little; four may be out."""
+
+    elitist = wants_answers = True
+    many_goals = takes_choices = False
+    lag, step = 4, 1
+
+    def __init__(self):
+        self.asked, self.told = [], []
+        self._best = (-np.inf, np.full(len(CENTRE), 0.5))
+
+    def ask(self, n):
+        k = len(self.asked)
+        if not n or k - len(self.told) >= self.lag:
+            return []
+        moved = np.clip(self._best[1] + np.random.default_rng([7, k]).normal(0, 0.1, len(CENTRE)), 0, 1)
+        self.asked.append((len(self.told), moved))
+        return [Candidate(k, moved.copy())]
+
+    def tell(self, results):
+        (result,) = results
+        assert result.answers is not None and np.isfinite(result.answers).sum() == 16
+        assert np.nanmean(result.answers) == pytest.approx(result.fitness[0])
+        self.told.append(result)
+        self._best = max(self._best, (result.fitness[0], self.asked[result.id][1]), key=lambda one: one[0])
+
+
+REGIMES = ("pooling", "race", "halving", "living", "steady")
 
 
 @pytest.fixture(scope="module")
@@ -295,8 +344,6 @@ def test_what_the_calibration_did_without_is_in_the_report(tmp_path):
 
 
 def test_parents_that_answer_alike_are_no_trouble(tmp_path):
-    from tests.sphere import recipe
-
     same = {"base": recipe((0.5,) * 4), "parent:a": recipe((0.5,) * 4), "average": recipe((0.5,) * 4)}
     run(tmp_path, **changes("race"), references=same)
     assert len({tuple(r["fitness"]) for c in searched(tmp_path, "commit") for r in c["results"]}) > 8
@@ -307,3 +354,221 @@ def test_more_items_than_there_are_is_all_of_them_and_one_draw(tmp_path):
     assert {len(items) for items in draws(tmp_path).values()} == {2 * N}
     told = [e for c in searched(tmp_path, "commit") for tasks in c["tasks"] for e in tasks]
     assert {e[1] for e in told} == {0.0}, "nothing is left to be estimated"
+
+
+def test_in_a_steady_state_a_candidate_is_asked_right_after_the_one_lag_before_it_was_told(tmp_path):
+    made = Climber()
+    run(tmp_path, **{**changes("steady"), "make_optimizer": lambda starts: made})
+    assert [told for told, _ in made.asked] == [max(0, k - 3) for k in range(30)]
+    assert [r.id for r in made.told] == list(range(30))
+    assert [row["batch"] for row in searched(tmp_path, "commit")] == list(range(30))
+
+
+def told_values(folder):
+    return [r["fitness"][0] for row in searched(folder, "commit") for r in row["results"]]
+
+
+def stop_of(folder):
+    return [r for r in rows(folder) if r["row"] == "stop" and r["phase"] == "search"][-1]
+
+
+def test_a_target_ends_the_search_when_a_told_estimate_reaches_it_and_not_before(tmp_path, undisturbed):
+    target = max(told_values(undisturbed["pooling"])[:20])
+    run(tmp_path, **{**changes("pooling"), "budget": Budget(evaluations=30, target=target)})
+    values = told_values(tmp_path)
+    assert stop_of(tmp_path)["reason"] == "target" and len(values) < 30
+    assert max(values) >= target > max(values[:-8], default=-1)
+
+
+def test_stagnation_ends_the_search_and_a_higher_limit_goes_on_as_if_it_had_been_there_all_along(tmp_path):
+    class Flat(Climber):
+        def tell(self, results):
+            self.told += results
+
+    def flat(limit):
+        run(
+            tmp_path,
+            **{
+                **changes("steady"),
+                "evaluator": SphereEvaluator(),
+                "space": SphereSpace(digits=0),
+                "make_optimizer": lambda starts: Flat(),
+                "budget": Budget(evaluations=30, stagnation=limit),
+            },
+        )
+        return stop_of(tmp_path)
+
+    values, stop = [], flat(5)
+    values = told_values(tmp_path)
+    best = values.index(max(values))
+    assert (stop["reason"], stop["evaluations"]) == ("stagnation", len(values))
+    since = len(values) - 1 - best
+    assert 5 <= since <= 5 + 3, "what was out is told after the decision, no more is asked"
+    assert flat(30)["reason"] == "evaluations" and len(told_values(tmp_path)) == 30
+
+
+def test_an_optimizer_that_has_nothing_more_to_try_ends_the_search_with_its_reason(tmp_path):
+    class Content(Climber):
+        stopped = ""
+
+        def tell(self, results):
+            super().tell(results)
+            self.stopped = "tolx" if len(self.told) >= 9 else ""
+
+    run(tmp_path, **{**changes("steady"), "make_optimizer": lambda starts: Content()})
+    assert stop_of(tmp_path)["reason"] == "optimizer: tolx"
+    assert len(told_values(tmp_path)) == 9 + 3  # those that were out
+
+
+def test_warm_starts_are_scored_before_the_search_begins_at_the_best_of_all(tmp_path):
+    seen = []
+    good, bad = recipe(tuple(CENTRE)), recipe((0.9, 0.1, 0.9, 0.9))
+
+    def made(starts):
+        seen.append(starts)
+        return CmaEs(problem(SphereSpace(), starts), 1)
+
+    for _ in range(2):
+        run(tmp_path, make_optimizer=made, warm=(bad, good))
+    warm = [r for r in rows(tmp_path) if r["row"] == "evaluation" and r["phase"] == "warm"]
+    assert [r["genome"] for r in warm] == [[0.9, 0.1, 0.9, 0.9], CENTRE.tolist()]
+    assert seen[0][0].tolist() == CENTRE.tolist() and len(seen[0]) == 5
+    selection = next(r for r in rows(tmp_path) if r["row"] == "stop" and r["phase"] == "selection")
+    assert "warm:1" in [f["id"] for f in selection["finalists"]], "the best of them is a finalist"
+
+
+def failing_first(n):
+    return SphereEvaluator(lambda work: "nan" if work.phase == "search" and work.id < n else None)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: Ga(p, 1, population=6, steady=True),
+        lambda p: MixedGa(p, 1, population=6, steady=True),
+        lambda p: CmaEs(p, 1, population=3),
+        lambda p: M2n2(p, 1, lag=2),
+        lambda p: CoarseToFine(p, 1, line=0, population=3),
+    ],
+    ids=["ga", "mixed_ga", "cma_es", "m2n2", "coarse_to_fine"],
+)
+def test_failures_before_anything_was_scored_are_told_as_finite_numbers(tmp_path, make):
+    off = SphereSpace()
+    off.variables = tuple(replace(v, default=0.4) for v in off.variables)  # no reference, so none is answered from file
+    run(tmp_path, evaluator=failing_first(3), make_optimizer=lambda starts: make(problem(off)))
+    values = told_values(tmp_path)
+    assert len(values) == 24 and np.isfinite(values).all()
+    errors = [r["error"] for row in searched(tmp_path, "commit") for r in row["results"]]
+    assert errors == ["nan"] * 3 + [None] * 21
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_a_smaller_budget_reads_what_is_on_file_and_a_larger_one_goes_on(tmp_path, undisturbed, regime):
+    folder = shutil.copytree(undisturbed[regime], tmp_path / "run")
+    paid = canonical(folder, "search", ("evaluation", "commit"))
+    run(folder, **{**changes(regime), "budget": Budget(evaluations=21)})
+    assert stop_of(folder)["evaluations"] == 21
+    run(folder, **changes(regime))
+    assert canonical(folder, "search", ("evaluation", "commit")) == paid
+
+
+@pytest.mark.parametrize("items", [400, 420, 500])
+def test_members_that_are_scored_again_count_in_a_budget_of_items(tmp_path, items):
+    run(tmp_path, **{**changes("living"), "budget": Budget(items=items)})
+    stop = stop_of(tmp_path)
+    assert stop["reason"] == "items" and stop["items"] <= items
+
+
+class Clock:
+    """Time that passes with every item that is answered, and with what the optimizer is told."""
+
+    def __init__(self, monkeypatch, each=1.0):
+        self.now, self._each = 0.0, each
+        monkeypatch.setattr("evomerge.budget.time.monotonic", lambda: self.now)
+
+    def evaluator(self):
+        clock = self
+
+        class Slow(SphereEvaluator):
+            def open(self):
+                bench = super().open()
+                plain = bench.evaluate
+
+                def evaluate(work, **how):
+                    clock.now += clock._each
+                    yield from plain(work, **how)
+
+                bench.evaluate = evaluate
+                return bench
+
+        return Slow()
+
+
+def test_time_that_ran_out_stays_out_though_the_end_took_no_time_on_file(tmp_path, monkeypatch):
+    clock = Clock(monkeypatch)
+
+    def watch(step, /, **facts):
+        clock.now += 3.0 * (step == "told")
+
+    given = {"evaluator": clock.evaluator(), "budget": Budget(seconds=14.0), "make_control": None}
+    run(tmp_path, watch=watch, **given)
+    before = (tmp_path / "journal.jsonl").read_bytes()
+    assert stop_of(tmp_path)["reason"] == "seconds"
+    clock.now = 0.0
+    run(tmp_path, **given)
+    assert (tmp_path / "journal.jsonl").read_bytes() == before
+    run(tmp_path, **{**given, "budget": Budget(seconds=1000.0, evaluations=40)})
+    assert stop_of(tmp_path)["evaluations"] == 40, "more time goes on"
+
+
+def test_a_batch_that_was_begun_in_time_is_finished_after_a_kill(tmp_path, monkeypatch):
+    clock = Clock(monkeypatch)
+    given = {"evaluator": clock.evaluator(), "budget": Budget(seconds=10.0), "make_control": None}
+
+    class Stop(Exception):
+        pass
+
+    def watch(step, /, **facts):
+        if step == "evaluated" and facts["id"] == 14:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(tmp_path, watch=watch, **given)
+    run(tmp_path, **given)
+    assert (stop_of(tmp_path)["reason"], stop_of(tmp_path)["evaluations"]) == ("seconds", 16)
+
+
+def test_time_of_other_phases_is_no_search_time(tmp_path, monkeypatch):
+    clock = Clock(monkeypatch, each=100.0)
+    warm = tuple(recipe((x, 0.2, 0.3, 0.4)) for x in (0.1, 0.2, 0.3, 0.4))
+    given = {"evaluator": clock.evaluator(), "warm": warm, "make_control": None}
+
+    class Stop(Exception):
+        pass
+
+    def watch(step, /, **facts):
+        if step == "committed":
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(tmp_path, watch=watch, **given)  # the warm starts took 400 seconds
+    clock._each = 1.0
+    run(tmp_path, **{**given, "budget": Budget(evaluations=24, seconds=300.0)})
+    assert (stop_of(tmp_path)["reason"], stop_of(tmp_path)["evaluations"]) == ("evaluations", 24)
+
+
+@pytest.mark.parametrize("phase", ["control", "warm"])
+def test_a_search_does_without_helps_that_cannot_be_scored_and_says_so(tmp_path, phase):
+    warm = tuple(recipe((x, 0.2, 0.3, 0.4)) for x in (0.1, 0.2, 0.3, 0.4))
+    fails = SphereEvaluator(lambda work: "nan" if work.phase == phase else None)
+    winner = run(tmp_path, evaluator=fails, warm=warm)
+    assert winner.startswith(("search", "mean"))
+    assert any("could be scored (nan)" in e.get("text", "") for e in events(tmp_path))
+
+
+def test_a_space_without_new_recipes_ends_a_search_that_nothing_else_would_end(tmp_path):
+    given = {"space": SphereSpace(digits=0), "budget": Budget(items=10**6), "make_control": None}
+    run(tmp_path, **given, make_optimizer=lambda starts: Uniform(problem(SphereSpace()), 1))
+    stop = stop_of(tmp_path)
+    assert stop["reason"] == "exhausted" and 200 < stop["evaluations"] < 500
+    assert len({r["recipe"] for r in searched(tmp_path)}) == 2 ** len(CENTRE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
@@ -76,10 +77,17 @@ def test_a_genome_of_numpy_floats_is_written_like_python_floats(genome):
 
 ESTIMATES = st.lists(st.builds(Estimate, NUMBERS, NUMBERS, st.integers(0, 9), st.none() | NAMES), max_size=3).map(tuple)
 RESULTS = st.builds(Result, st.integers(0, 10**6), st.lists(NUMBERS, max_size=3).map(tuple), NUMBERS, st.none() | NAMES)
+
+
+def told(pairs):
+    """A commit's results, with the standard errors of their estimates, and these estimates."""
+    results = tuple(replace(r, stderrs=tuple(e.stderr for e in goals)) for r, goals in pairs)
+    return results, tuple(goals for _, goals in pairs)
+
+
 COMMITS = st.builds(
-    Commit,
-    st.lists(RESULTS, max_size=6).map(tuple),
-    st.lists(ESTIMATES, max_size=6).map(tuple),
+    lambda pairs, *rest: Commit(*told(pairs), *rest),
+    st.lists(st.tuples(RESULTS, ESTIMATES), max_size=6),
     st.lists(ESTIMATES, max_size=6).map(tuple),
     st.none() | st.tuples(NUMBERS, NUMBERS),
     st.booleans(),

@@ -15,7 +15,9 @@ EXPERTS = {"rev": "pico_rev", "add": "pico_add", "nxt": "pico_nxt"}
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory):
     """Mean score of every reference and of one good merge on 60 test items of each task."""
-    plan = preparation.prepare(config.settings(["threads=1", "device=cpu"]), tmp_path_factory.mktemp("none")).plan
+    plan = preparation.prepare(
+        config.settings(["threads=1", "device=cpu", "space.groups=1"]), tmp_path_factory.mktemp("none")
+    ).plan
     bench = plan.evaluator.open()
     items = {task: ids[:60] for task, ids in plan.items["test"].items()}
     recipes = {**plan.references, "merge": plan.space.decode([(w + 0.2) / 1.7 for w in (0.6, 0.6, 0.6)])}

@@ -91,6 +91,7 @@ def _prepared(overrides: Sequence[str], options: argparse.Namespace) -> tuple[li
     from evomerge.calibration.key import settings_of
     from evomerge.calibration.run import bank_works, designs
     from evomerge.ingredients import load_measures, load_tasks, make_evaluator, open_parents
+    from evomerge.searcher import make_space
     from evomerge.spaces.references import references
 
     cfg = config.settings(overrides, options.config_dir)
@@ -99,7 +100,7 @@ def _prepared(overrides: Sequence[str], options: argparse.Namespace) -> tuple[li
     pool = family.pool()
     dtype = pool.dtype if cfg.dtype == "auto" else cfg.dtype
     recipes = references(pool, seed=cfg.seed, dtype=dtype)
-    space = config.make("space", cfg.space, pool, seed=cfg.seed, dtype=dtype)
+    space = make_space(cfg, pool, seed=cfg.seed, dtype=dtype)
     tasks = (*load_tasks(cfg), *load_measures(cfg))
     evaluator = make_evaluator(cfg, family, tasks, dtype, recipes)
     recipes = {**recipes, **designs(space, options.designs, cfg.seed)}

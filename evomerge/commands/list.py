@@ -28,8 +28,7 @@ def list_names(kind: str) -> int:
         print("\n".join(config.known_keys()))
     elif group:
         for name in config.choices(group):
-            first = (config.CONF / group / f"{name}.yaml").read_text().splitlines()[0]
-            print(f"{name:<16} {first.removeprefix('# ')}")
+            print(f"{name:<16} {config.command_of(group, name)}")
     else:
         raise ConfigError(unknown("kind", kind, ["methods", "measures", "settings", *groups]))
     return 0

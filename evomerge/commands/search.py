@@ -21,17 +21,19 @@ Settings, each with its default in conf/ (evomerge list settings):
   parents       parents=pico | parents.base=PATH 'parents.models=[A,B]'    folders, hub ids (ORG/NAME@REVISION), LoRAs
                 parents.vocabulary=equal | base | union                   where tokenizers differ
   tasks         'task.names=[t1,t2]' task.include_path=DIR task.num_fewshot=5 task.apply_chat_template=true
-  space         space=weights | mergekit
+  space         space=weights | method_choice | parent_choice | simplex | mergekit
                 space.method=ties space.groups=3 'space.parts=[self_attn,mlp]' space.ranges.weight='[0,1]'
-  optimizer     optimizer=cma_es | ga | uniform | lambda_grid        seed=1
-  budget        budget.evaluations=100 budget.items=50000 budget.seconds=3600
+  optimizer     optimizer=coarse_to_fine | cma_es | bipop | mixed_ga | nsga2 ...   (evomerge list optimizer)   seed=1
+                'warm_start=[recipe.yaml,outputs/first]'                  recipes and runs to begin from
+  budget        budget.evaluations=100 budget.items=50000 budget.seconds=3600 budget.target=0.9 budget.stagnation=60
   items         subset=neyman | random | stratified | everything ...     subset.n=120 split.selection=0.4
                 estimator=merit | post_strat | mean ...     race=none | threshold | halving
                 calibration.use=[FILE.npz] calibration.designs=8          what models answered before
-  objective     objective=gap_closed | weighted_mean | minimum     'goals=[TASK,MEASURE]'
+  objective     objective=gap_closed | cvar | minimum | pareto ...     'goals=[TASK,MEASURE]'
                 'measures.NAME={kind: perplexity, file: TEXT}'   kinds: divergence, length, refusal, language, callable
                 'constraints.NAME={min: -0.02, of: best_parent}'
-  control       control=lambda_grid | uniform | none
+  control       control=lambda_grid | uniform | sobol | none
+  preset        experiment=sakana_ps | mergekit_evolve | m2n2 ...    published searches (evomerge list experiment)
   machine       device=auto dtype=auto threads=2 backend.batch_size=32
   folder        run=DIR      journal.jsonl, events.jsonl and report.md are written there
 

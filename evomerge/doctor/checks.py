@@ -16,7 +16,7 @@ from evomerge.doctor.findings import Findings, note, ok
 from evomerge.memory import words as memory
 from evomerge.memory.plan import Machine
 from evomerge.memory.plan import Plan as MemoryPlan
-from evomerge.memory.planning import plan_search
+from evomerge.memory.planning import dearest, plan_search
 from evomerge.memory.prompts import Asked
 from evomerge.models.blank import pick_device
 from evomerge.spaces.references import references
@@ -183,8 +183,7 @@ def memory_plan(cfg: Any, found: Examination, machine: Machine | None) -> Memory
 def _sample(found: Examination, dtype: str) -> Recipe:
     """Any candidate: it names the methods in use. Where no space could be made, the plain average."""
     if found.prepared is not None:
-        space = found.prepared.plan.space
-        return space.decode([0.5] * space.size)  # type: ignore[arg-type]
+        return dearest(found.prepared.plan.space)
     return references(found.family.pool(), seed=0, dtype=dtype)["average"]
 
 

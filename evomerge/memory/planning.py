@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from evomerge.errors import ParentError
-from evomerge.families import Task
+from evomerge.families import Space, Task
 from evomerge.memory.plan import Machine, Plan, plan
 from evomerge.memory.prompts import Asked, ask_all, load_of, max_length_of
-from evomerge.memory.words import job_of, machine_of, read_config
+from evomerge.memory.words import job_of, machine_of, methods_of, read_config
+from evomerge.methods import get
 from evomerge.models import speech
 from evomerge.models.blank import pick_dtype
+from evomerge.problem import gene_of
 from evomerge.types import Recipe
 
 
@@ -38,6 +41,13 @@ def plan_search(
     load = load_of(list(asked.values()), batch_size, max_length_of(read_config(family), max_length))
     there = machine if isinstance(machine, Machine) else machine_of(machine)
     return plan(job_of(family, recipe=recipe, dtype=dtype, load=load), there), asked
+
+
+def dearest(space: Space) -> Recipe:
+    """A candidate for the plan: of one for each choice that a space offers, the one most of whose methods prepare."""
+    levels = max((v.levels for v in space.variables), default=0) or 1
+    recipes = [space.decode(np.full(space.size, gene_of(i, levels))) for i in range(levels)]
+    return max(recipes, key=lambda recipe: sum(get(name).prepare is not None for name in methods_of(recipe)))
 
 
 def _tokenizer(family: Any) -> Any:

@@ -76,7 +76,7 @@ def test_a_leaderboard_joins_the_file(line, tmp_path, capsys):
 
 
 def test_a_search_with_its_references_on_file_has_the_same_journal_and_asks_none_of_them(line, command, tmp_path):
-    assert main([*line, "--designs", "1"]) == 0
+    assert main([*line, "optimizer=uniform", "--designs", "1"]) == 0
     settings = [word for word in command[1:] if not word.startswith("control")]
     search = ["search", *settings, "optimizer=uniform", "control=none", "budget.evaluations=2", "calibration.designs=1"]
     assert main([*search, "calibration.cache=false", f"run={tmp_path / 'cold'}"]) == 0

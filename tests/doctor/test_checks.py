@@ -93,7 +93,7 @@ def test_few_items_and_a_single_split_are_notes(command, tmp_path, task_folder):
 
 
 def test_more_variables_than_the_budget_serves_are_a_note(command, tmp_path):
-    found = examined(command, tmp_path, "budget.evaluations=10")
+    found = examined(command, tmp_path, "budget.evaluations=10", "optimizer=cma_es")
     assert [n for n in told(found, "note") if n.startswith("space: ") and "many for 10 evaluations" in n]
 
 

@@ -9,10 +9,14 @@ import torch
 
 from evomerge.errors import ConfigError, ParentError
 from evomerge.memory.plan import Machine
-from evomerge.memory.planning import plan_search
+from evomerge.memory.planning import dearest, plan_search
+from evomerge.memory.words import methods_of
 from evomerge.models.family import open_family
+from evomerge.spaces.method_choice import MethodChoice
 from evomerge.spaces.references import references
+from evomerge.spaces.weights import WeightsSpace
 from evomerge.tasks import harness
+from evomerge.types import Pool
 from tests.task_folder import TASKS
 
 LARGE = Machine(10**12, 10**12)
@@ -60,3 +64,10 @@ def test_a_base_without_a_tokenizer_is_refused(pico, tasks, tmp_path):
 def test_an_unknown_dtype_is_refused(pico, tasks):
     with pytest.raises(ConfigError, match="Did you mean 'float16'"):
         planned(pico, tasks, dtype="float1")
+
+
+def test_of_a_space_with_choices_the_plan_sees_the_method_that_prepares():
+    pool = Pool(("a", "b"), ("da", "db"), "base", {"layers": 2})
+    space = MethodChoice(pool, methods=["linear", "ties", "task_arithmetic"], groups=1)
+    assert "ties" in methods_of(dearest(space))
+    assert methods_of(dearest(WeightsSpace(pool, method="linear"))) == {"linear"}

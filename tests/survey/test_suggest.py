@@ -7,6 +7,7 @@ import torch
 
 from evomerge import config
 from evomerge.models.family import open_family
+from evomerge.searcher import make_space
 from evomerge.survey.suggest import suggestions
 from tests.models_pico import make_pico
 from tests.survey.made import adapter, moved, remade, surveyed
@@ -32,7 +33,7 @@ def test_every_suggestion_makes_a_space(pico, tmp_path):
         assert given, parents
         cfg = config.settings(given)
         family = open_family([str(p) for p in parents], str(base) if base else None)
-        assert config.make("space", cfg.space, family.pool(), seed=1, dtype="float32").size >= 1
+        assert make_space(cfg, family.pool(), seed=1, dtype="float32").size >= 1
 
 
 def sparse(base, folder, seed):
