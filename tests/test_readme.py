@@ -102,7 +102,9 @@ def test_the_table_of_methods_is_the_table_of_methods():
 @pytest.mark.parametrize(
     ("name", "group"),
     [
+        ("space", "space"),
         ("optimizer", "optimizer"),
+        ("preset", "experiment"),
         ("objective", "objective"),
         ("items", "subset"),
         ("estimator", "estimator"),
