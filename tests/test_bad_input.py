@@ -34,7 +34,7 @@ SETTINGS = {  # extra argument -> what the message must hold
     "space.search=[weight] space.fixed={weight:1}": ["space.search and space.fixed both name weight"],
     "space.fixed={scale:big}": ["space.fixed.scale is 'big'", "wanted a number"],
     "space.fixed={weight:[1,2,3]}": ["space.fixed.weight is [1, 2, 3]", "a list of 2"],
-    "space.method=slerp optimizer=cma_es": ["this space has 1", "lambda_grid"],
+    "space.method=slerp optimizer=cma_es": ["this space has 1", "coarse_to_fine"],
     "objective=weighted_mean objective.weights=[1]": ["1 numbers for 2 tasks"],
     "--config-dir=/no/such/dir": ["--config-dir /no/such/dir is no folder"],
     "space.method=slerp parents.models=[{a}]": ["takes exactly 2 parents, got 1"],
