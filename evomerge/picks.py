@@ -16,7 +16,7 @@ from evomerge.recipe_io import from_data
 from evomerge.reports import facts
 from evomerge.reports.record import Record, load
 from evomerge.searcher import make_space
-from evomerge.selection import mean_covariance, shrunk
+from evomerge.selection import apart, mean_covariance, shrunk
 from evomerge.types import Evaluation, Pool, Recipe
 
 #: Phases whose candidates have genomes on file.
@@ -91,7 +91,8 @@ def _of_task(name: str, stop: Mapping[str, Any], record: Record) -> dict[str, fl
         if e is not None and not e.error_code
     }
     scores = list(good.values())
-    means, _ = shrunk(np.array([task_mean(s, metric).value for s in scores]), mean_covariance(scores, metric))
+    noise = apart(mean_covariance(scores, metric), len(scores[0].items))
+    means, _ = shrunk(np.array([task_mean(s, metric).value for s in scores]), noise)
     return dict(zip(good, map(float, means), strict=True))
 
 

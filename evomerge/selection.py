@@ -48,7 +48,8 @@ def posterior(evaluations: Sequence[Evaluation], plan: Plan, scale: Scale) -> li
 
 def _believed(measured: Sequence[Estimate], noise: np.ndarray) -> list[Estimate]:
     """One goal of all finalists, shrunk."""
-    shrunken = zip(*shrunk(np.array([e.value for e in measured]), noise), measured, strict=True)
+    values = np.array([e.value for e in measured])
+    shrunken = zip(*shrunk(values, apart(noise, measured[0].n_items)), measured, strict=True)
     return [Estimate(float(mean), float(stderr), e.n_items) for mean, stderr, e in shrunken]
 
 
@@ -115,6 +116,17 @@ def mean_covariance(scores: Sequence[ItemScores], metric: Metric) -> np.ndarray:
 def _influence(values: np.ndarray, metric: Metric) -> np.ndarray:
     """What each item does to the mean, up to a factor."""
     return values[:, 0] - values[:, 0].sum() / values[:, 1].sum() * values[:, 1] if metric.kind == "pairs" else values
+
+
+def apart(noise: np.ndarray, n_items: int) -> np.ndarray:
+    """The covariance as if one item more had been answered by each on its own: float64 (F, F).
+
+    Finalists that answered all items alike are not proven equal; without it, one such pair is infinite evidence that
+    nobody differs.
+    """
+    kept = noise * n_items / (n_items + 1)
+    np.fill_diagonal(kept, np.diag(noise))
+    return kept
 
 
 def shrunk(raw: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from evomerge.estimators.mean import task_mean
 from evomerge.objectives.pareto import Pareto
 from evomerge.objectives.weighted_mean import WeightedMean
 from evomerge.plan import Goals, Scale
-from evomerge.selection import goal_noise, mean_covariance, paired_gains, posterior, shrunk
+from evomerge.selection import apart, goal_noise, mean_covariance, paired_gains, posterior, shrunk
 from evomerge.types import Evaluation, ItemScores, Metric
 from tests.sphere import plan
 
@@ -166,3 +166,19 @@ def test_gains_have_the_error_of_paired_items():
     assert gains[0][1].value == pytest.approx(float(np.mean(apart[0] - apart[1])))
     assert gains[0][1].stderr == pytest.approx(np.std(apart[0] - apart[1], ddof=1) / np.sqrt(6))
     assert [(g.value, g.stderr) for g in gains[1]] == [(0.0, 0.0), (0.0, 0.0)]
+
+
+def test_finalists_with_equal_answers_do_not_make_all_the_others_equal():
+    """Two that answered alike must not pass for proof that nobody differs: their noise is small, not nothing."""
+    rng = np.random.default_rng(3)
+    ease = rng.random(80)
+    answers = [(ease < p).astype(float) for p in (0.75, 0.8, 0.8, 0.9)]
+    answers[1] = answers[2]
+    for row in (answers[0], answers[3]):
+        flipped = rng.choice(80, 12, replace=False)
+        row[flipped] = 1 - row[flipped]
+    items = tuple(map(str, range(80)))
+    scores = [ItemScores("t", items, row) for row in answers]
+    raw = np.array([row.mean() for row in answers])
+    means, _ = shrunk(raw, apart(mean_covariance(scores, Metric("acc", True)), 80))
+    assert np.ptp(means) > 0.3 * np.ptp(raw)
