@@ -10,7 +10,6 @@ from evomerge.calibration.bank import observe
 from evomerge.fitness import Standing, in_chunks, weight_of
 from evomerge.items import Draw
 from evomerge.rows import merged
-from evomerge.scoring import evaluate_all
 from evomerge.types import Candidate, Evaluation, Judge, Work
 
 if TYPE_CHECKING:
@@ -57,19 +56,27 @@ def make_batch(number: int, asked: Sequence[Candidate], living: Sequence[int], c
     return Batch(course.phase, number, draw_number, draw, tuple(again), tuple(new), cut)
 
 
-def evaluate_batch(batch: Batch, lag: int, course: Course, *, committed: bool) -> list[Evaluation]:
-    """One evaluation per work, in their order; of a committed batch all are on file."""
+def begin_batch(batch: Batch, lag: int, course: Course) -> None:
+    """Have its works begun; halving goes step by step, when it is waited for. Of a committed batch all are on file."""
     journal = course.journal
     journal.watch("asked", n=len(batch.works), known=len(batch.works) - len(journal.missing(batch.works)))
-    if not committed:
+    if not _committed(batch, course) and not _halves(course):
         judge = _judge(batch, lag, course)
-        works = [*batch.living, *(replace(w, judge=judge) for w in batch.new)]
-        if _halves(course):
-            _halve(batch, course, whole=not batch.cut)
-        else:
-            evaluate_all(works, course.plan, journal, course.meter.elapsed)
+        course.desk.ask([*batch.living, *(replace(w, judge=judge) for w in batch.new)])
+
+
+def finish_batch(batch: Batch, course: Course) -> list[Evaluation]:
+    """One evaluation per work, in their order."""
+    journal = course.journal
+    if _halves(course) and not _committed(batch, course):
+        _halve(batch, course, whole=not batch.cut)
+    course.desk.finish(batch.works)
     course.meter.count(len(batch.new), sum(journal.paid(w) for w in batch.works), len(batch.living))
     return [merged(journal.rungs(w)) for w in batch.works]
+
+
+def _committed(batch: Batch, course: Course) -> bool:
+    return not batch.cut and course.journal.committed(batch.phase, batch.number) is not None
 
 
 def _judge(batch: Batch, lag: int, course: Course) -> Judge | None:
@@ -91,11 +98,13 @@ def _halve(batch: Batch, course: Course, *, whole: bool) -> None:
 
     Of a batch that the budget cut, the first chunk only: in the whole batch others may go on.
     """
-    evaluate_all(batch.living, course.plan, course.journal, course.meter.elapsed)
+    course.desk.ask(batch.living)
+    course.desk.finish(batch.living)
     alive = list(batch.new)
     for place in range(len(batch.new[0].rungs) if whole else 1):
         step = [replace(w, items=w.rungs[place], rung=w.rung + place, chunks=()) for w in alive]
-        evaluate_all(step, course.plan, course.journal, course.meter.elapsed)
+        course.desk.ask(step)
+        course.desk.finish(step)
         values = _values(alive, place + 1, batch, course)
         going = course.plan.race.survivors([values.get(w.id, float("-inf")) for w in alive])
         alive = [alive[i] for i in going or []]

@@ -13,6 +13,7 @@ from evomerge.items import Draw, Observed
 from evomerge.journal import Journal
 from evomerge.plan import Plan, Scored
 from evomerge.rows import Commit
+from evomerge.scoring import Desk
 from evomerge.types import Evaluation, Work
 
 Id = int | str
@@ -42,6 +43,9 @@ class Course:
     repeats: int = 0
     newest: tuple[Id, ...] = ()
     _known: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.desk = Desk(self.plan, self.journal, self.meter.elapsed)
 
     def answered(self, works: Sequence[Work], rows: Sequence[Evaluation], draw_number: int, draw: Draw) -> None:
         """Take the answers of a batch."""

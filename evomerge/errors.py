@@ -39,7 +39,7 @@ class JournalError(EvomergeError):
 
 
 class SearchFailed(EvomergeError):
-    """The search stopped because too many candidates failed; the journal keeps what was paid."""
+    """The search cannot go on: too many candidates, workers or requests failed; the journal keeps what was paid."""
 
     exit_code = 4
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,11 @@ class Evaluator:
     dtype: str
     threads: int | None = None
     references: Mapping[str, Recipe] = field(default_factory=dict)
+
+    @property
+    def together(self) -> int:
+        """How many candidates the backend serves at once."""
+        return int(getattr(self.backend, "together", 1))
 
     def open(self) -> Bench:
         """Load the live model; tasks build the requests they need at their first score.
@@ -54,11 +59,16 @@ class Bench:
     def __init__(self, backend: Any, tasks: Mapping[str, Task]):
         self._backend, self._tasks = backend, tasks
         self._batch_size = backend.batch_size
+        self._together = int(getattr(backend, "together", 1))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the backend has to say of this model."""
         return tuple(getattr(self._backend, "notes", ()))
+
+    def close(self) -> None:
+        """Give back what the backend holds outside this process."""
+        getattr(self._backend, "close", lambda: None)()
 
     def evaluate(
         self, work: Work, *, shrink: int = 1, record: Callable[..., None] = lambda kind, **facts: None
@@ -69,7 +79,7 @@ class Bench:
         the device is full: `shrink` divides the batch size for a retry. Other errors of the user's settings (a task
         without its chat template) pass: no candidate could do better.
         """
-        self._backend.batch_size = max(1, self._batch_size // shrink)
+        self._shrink(shrink)
         answered = list(work.answered)
         built = False
         for items in work.rungs[len(answered) :]:
@@ -80,6 +90,45 @@ class Bench:
             yield self._evaluation(work, len(answered) - 1, items, scores, code, last)
             if last:
                 return
+
+    def evaluate_together(
+        self, works: Sequence[Work], *, shrink: int = 1, record: Callable[..., None] = lambda kind, **facts: None
+    ) -> Iterator[Evaluation]:
+        """The same for works of one rung each that the backend serves at once, each in a slot of its own.
+
+        If they cannot be built together, each is built alone: then the one at fault fails by itself.
+        """
+        self._shrink(shrink)
+        try:
+            self._write(works)
+        except torch.OutOfMemoryError as e:
+            raise MemoryError(str(e)) from e
+        except MergeError:
+            for work in works:
+                yield from self.evaluate(work, shrink=shrink, record=record)
+            return
+        for work in works:
+            (items,) = work.rungs
+            scores, code = self._scores(work, items, record, built=True)
+            yield self._evaluation(work, 0, items, scores, code, last=True)
+
+    def _shrink(self, divisor: int) -> None:
+        self._backend.batch_size = max(1, self._batch_size // divisor)
+
+    def _write(self, works: Sequence[Work]) -> None:
+        first = works[0]
+        if self._together == 1:
+            self._backend.write(first.recipe)
+        elif not isinstance(first.id, int):  # named works have no company, and need no room for any
+            getattr(self._backend, "write_alone", self._backend.write)(first.recipe)
+        else:
+            recipes = {self._slot(work): work.recipe for work in works}
+            assert len(recipes) == len(works), "each in a slot of its own"
+            self._backend.write_together(recipes)
+
+    def _slot(self, work: Work) -> int:
+        """A candidate's own, whoever else is there."""
+        return work.id % self._together if isinstance(work.id, int) else 0
 
     def _evaluation(
         self, work: Work, place: int, items: Items, scores: tuple[ItemScores, ...], code: str | None, last: bool
@@ -102,7 +151,9 @@ class Bench:
     ) -> tuple[tuple[ItemScores, ...], str | None]:
         try:
             if not built:
-                self._backend.write(work.recipe)
+                self._write([work])
+            if self._together > 1:
+                self._backend.turn_to(self._slot(work))
             scores = tuple(self._tasks[task].score(self._backend, ids) for task, ids in items.items())
         except torch.OutOfMemoryError as e:
             raise MemoryError(str(e)) from e

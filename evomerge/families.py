@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from evomerge.items import Draw, ItemBank, Observed
@@ -42,7 +42,16 @@ class Request(Protocol):
 
 
 class Backend(Protocol):
-    """A live model: opened once, weights written in place, then asked. batch_size is part of a run's identity."""
+    """A live model: opened once, weights written in place, then asked. batch_size is part of a run's identity.
+
+    Optional, to serve several candidates at once: `together`, how many; `write_together(recipes by slot)`, some slots
+    may be absent; `turn_to(slot)`, whose answers are wanted. Slot and answers do not depend on who else is there.
+    `write_alone(recipe)`, for what never has company.
+
+    Optional, too: `check(family, recipes)` raises ConfigError for what it cannot serve, before anything is opened;
+    `close()` gives back what does not end with the process; `incidental` names settings that answers do not depend on;
+    `remote` says that the model lies elsewhere.
+    """
 
     batch_size: int
 
@@ -114,9 +123,26 @@ class Optimizer(Protocol):
 
 
 class Executor(Protocol):
-    """Where work runs; evaluations come back in completion order. `record` writes to events before each attempt."""
+    """Where work runs. Works are submitted at any time; their evaluations come back in completion order.
 
-    def map(self, evaluator: Any, work: Iterable[Work], record: Callable[..., None]) -> Iterator[Evaluation]: ...
+    `workers`: how many candidates are evaluated at a time. `record` writes to events before each attempt.
+    """
+
+    workers: int
+
+    def check(self, evaluator: Any) -> None:
+        """Raises ConfigError if this machine or cluster cannot serve; asked before anything is paid."""
+
+    def start(self, evaluator: Any, record: Callable[..., None]) -> None:
+        """Begin to serve works with this evaluator; again, for the same one, does nothing."""
+
+    def submit(self, works: Sequence[Work]) -> None: ...
+
+    def next(self) -> Evaluation:
+        """The next finished rung of any submitted work. Raises IndexError if nothing is out."""
+
+    def close(self) -> None:
+        """End the workers and forget what is out; a later start opens them anew."""
 
 
 class Sampler(Protocol):

@@ -32,6 +32,7 @@ def run(prepared: Prepared, folder: Path, command: Mapping[str, Any], watch: Wat
         watch("notes", notes=[*prepared.notes, *prepared.advice])
         return search(prepared.plan, journal)
     finally:
+        prepared.plan.executor.close()
         journal.close()
 
 

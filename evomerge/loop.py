@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from evomerge.batches import Batch, evaluate_batch, make_batch
+from evomerge.batches import Batch, begin_batch, finish_batch, make_batch
 from evomerge.budget import Budget, Meter
 from evomerge.course import Course
 from evomerge.families import Optimizer
@@ -30,7 +30,7 @@ def ask_and_tell(
     journal.watch("phase", name=phase, total=budget.evaluations)
     line, untold = Line(optimizer, budget, course), list[Scored]()
     while batch := line.next():
-        commit, known = _judged(batch, optimizer.lag, course)
+        commit, known = _judged(batch, course)
         if batch.cut:
             untold = [s for s in scored(batch, commit) if s.id not in course.scored]
             break
@@ -49,8 +49,8 @@ def ask_and_tell(
 class Line:
     """Batches that are asked and not yet told, oldest first: one, or in a steady state `lag` of a single candidate.
 
-    So what candidate k is asked from is settled by the commits up to k - lag, whoever would finish first: results are
-    those of `lag` workers, though here they are evaluated one after another.
+    What candidate k is asked from is settled by the commits up to k - lag, whoever finishes first. All that are out are
+    under way at once, on as many workers as there are; their rows are written as they come.
     """
 
     def __init__(self, optimizer: Optimizer, budget: Budget, course: Course):
@@ -76,7 +76,9 @@ class Line:
             if not asked:
                 return limit if not room else "" if out else "exhausted"
             cut = bool(limit) and len(asked) == room
-            self._out.append(make_batch(course.asked, asked, living, course, cut=cut))
+            batch = make_batch(course.asked, asked, living, course, cut=cut)
+            begin_batch(batch, optimizer.lag, course)
+            self._out.append(batch)
             course.asked += 1
             if cut:
                 return limit
@@ -88,10 +90,10 @@ def _living(optimizer: Optimizer, fitness: Fitness) -> Sequence[int]:
     return getattr(optimizer, "living", ()) if fitness.fresh else ()
 
 
-def _judged(batch: Batch, lag: int, course: Course) -> tuple[Commit, bool]:
+def _judged(batch: Batch, course: Course) -> tuple[Commit, bool]:
     """What to tell about a batch, and whether it is on file: then it is read, not estimated again."""
     known = None if batch.cut else course.journal.committed(batch.phase, batch.number)
-    rows = evaluate_batch(batch, lag, course, committed=known is not None)
+    rows = finish_batch(batch, course)
     course.answered(batch.works, rows, batch.draw_number, batch.draw)
     return (known or estimated(batch, course)), known is not None
 

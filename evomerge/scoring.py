@@ -10,25 +10,66 @@ from evomerge.journal import Journal
 from evomerge.plan import Plan
 from evomerge.types import Evaluation, Work
 
+Key = tuple[str, int | str]  # phase, id
 
-def evaluate_all(
-    works: Sequence[Work], plan: Plan, journal: Journal, elapsed: Callable[[], float] = lambda: 0.0
-) -> list[Evaluation]:
-    """The evaluations of all works, one each, in their order; afterwards all of them are on file.
 
-    elapsed: seconds of the phase so far, for the events.
+class Desk:
+    """Works under way. Whatever comes back is written down at once, whoever is being waited for.
+
+    A work whose recipe is being asked waits for the earlier one, whose answers may be its own: so the rows are the same
+    for any number of workers. elapsed: seconds of the phase so far, for the events.
     """
-    while missing := journal.missing(works):
-        asked: dict[str, Work] = {}
-        for work in missing:
-            if not _answer_from_file(work, plan, journal):
-                asked.setdefault(work.recipe.digest, work)
-        for evaluation in plan.executor.map(plan.evaluator, list(asked.values()), journal.event):
-            journal.add(evaluation)
-            journal.event("evaluated", phase=evaluation.phase, id=evaluation.id, elapsed=elapsed())
-            if evaluation.last:
-                journal.watch("evaluated", id=evaluation.id, error=evaluation.error_code)
-    return journal.view(works)
+
+    def __init__(self, plan: Plan, journal: Journal, elapsed: Callable[[], float] = lambda: 0.0):
+        self._plan, self._journal, self._elapsed = plan, journal, elapsed
+        self._out: dict[Key, Work] = {}
+        self._waiting: dict[Key, Work] = {}
+
+    def ask(self, works: Sequence[Work]) -> None:
+        """Begin what is neither on file nor under way."""
+        new = [left for work in works if not self._under_way(work) and (left := self._begun(work))]
+        if new:
+            self._plan.executor.start(self._plan.evaluator, self._journal.event)
+            self._plan.executor.submit(new)
+
+    def finish(self, works: Sequence[Work]) -> list[Evaluation]:
+        """Wait until all of these are on file; returns one evaluation each, in their order."""
+        while any(map(self._under_way, works)):
+            self._take(self._plan.executor.next())
+        return self._journal.view(works)
+
+    def _under_way(self, work: Work) -> bool:
+        return _key(work) in self._out or _key(work) in self._waiting
+
+    def _begun(self, work: Work) -> Work | None:
+        """What is to be submitted of a work: nothing if it is on file, or an equal recipe is being asked."""
+        while missing := self._journal.missing([work]):
+            if _answer_from_file(missing[0], self._plan, self._journal):
+                continue
+            twin = any(work.recipe.digest == other.recipe.digest for other in self._out.values())
+            (self._waiting if twin else self._out)[_key(work)] = work
+            return None if twin else missing[0]
+        return None
+
+    def _take(self, row: Evaluation) -> None:
+        self._journal.add(row)
+        self._journal.event("evaluated", phase=row.phase, id=row.id, elapsed=self._elapsed())
+        if row.last:
+            self._journal.watch("evaluated", id=row.id, error=row.error_code)
+            digest = self._out.pop((row.phase, row.id)).recipe.digest
+            twins = [key for key, work in self._waiting.items() if work.recipe.digest == digest]
+            self.ask([self._waiting.pop(key) for key in twins])
+
+
+def _key(work: Work) -> Key:
+    return work.phase, work.id
+
+
+def evaluate_all(works: Sequence[Work], plan: Plan, journal: Journal) -> list[Evaluation]:
+    """The evaluations of all works, one each, in their order; afterwards all of them are on file."""
+    desk = Desk(plan, journal)
+    desk.ask(works)
+    return desk.finish(works)
 
 
 def _answer_from_file(work: Work, plan: Plan, journal: Journal) -> bool:

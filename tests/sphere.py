@@ -97,13 +97,34 @@ def _scores(work: Work, task: str, ids: tuple[str, ...]) -> ItemScores:
     return ItemScores(task, ids, clean + 0.01 * np.array(noise))
 
 
-class Shuffled(Local):
-    """Yields in another order than asked, as several workers would."""
+class Shuffled:
+    """Several benches at once: whatever is out may be next, rungs of different works interleaved."""
 
-    def map(self, evaluator: Any, work: Any, record: Callable[..., None]) -> Iterator[Evaluation]:
-        work = list(work)
-        random.Random(len(work)).shuffle(work)
-        yield from super().map(evaluator, work, record)
+    def __init__(self, workers: int = 3, seed: int = 0):
+        self.workers, self._draw = workers, random.Random(seed)
+        self._queue: list[Work] = []
+        self._busy: list[Iterator[Evaluation]] = []
+
+    def check(self, evaluator: Any) -> None:
+        pass
+
+    def start(self, evaluator: Any, record: Callable[..., None]) -> None:
+        self._bench, self._record = evaluator.open(), record
+
+    def submit(self, works: Sequence[Work]) -> None:
+        self._queue += works
+
+    def next(self) -> Evaluation:
+        while self._queue and len(self._busy) < self.workers:
+            self._busy.append(self._bench.evaluate(self._queue.pop(0), shrink=1, record=self._record))
+        rows = self._busy.pop(self._draw.randrange(len(self._busy)))
+        found = next(rows)
+        if not found.last:
+            self._busy.append(rows)
+        return found
+
+    def close(self) -> None:
+        self._queue, self._busy = [], []
 
 
 def items(split: str) -> Items:

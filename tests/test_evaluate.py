@@ -145,3 +145,62 @@ def test_an_evaluator_travels_and_scores_the_same(command, tmp_path):
     (there,) = pickle.loads(pickle.dumps(plan.evaluator)).open().evaluate(work)  # our own bytes, made a line above
     assert here.error_code is None
     assert all(np.array_equal(a.values, b.values) for a, b in zip(here.scores, there.scores, strict=True))
+
+
+class Together(Backend):
+    """Serves four at once; a score is the first weight of the recipe in the slot."""
+
+    together = 4
+
+    def __init__(self, refuses: float | None = None):
+        super().__init__()
+        self.refuses, self.written = refuses, []
+
+    def write_together(self, recipes):
+        self.written.append(sorted(recipes))
+        self._weights = {slot: one.slots[0].blends["*"].knobs["weight"][0] for slot, one in recipes.items()}
+        if self.refuses in self._weights.values():
+            raise MergeError("bad weights")
+
+    def turn_to(self, slot):
+        self.weight = self._weights[slot]
+
+
+class Weighing(Task):
+    def score(self, backend, items):
+        return ItemScores("task", tuple(items), np.full(len(items), backend.weight))
+
+
+def works_of(*ids):
+    items = {"task": ("x", "y")}
+    return [Work(i, "search", recipe((i / 10, 0.0, 0.0, 0.0)), items, genome=(i / 10,)) for i in ids]
+
+
+def together(backend, *ids):
+    found = Bench(backend, {"task": Weighing()}).evaluate_together(works_of(*ids))
+    return {e.id: e.error_code or e.scores[0].values.tolist() for e in found}
+
+
+def test_candidates_served_together_are_scored_each_in_a_slot_of_its_own():
+    backend = Together()
+    assert together(backend, 5, 4, 7) == {5: [0.5, 0.5], 4: [0.4, 0.4], 7: [0.7, 0.7]}
+    assert backend.written == [[0, 1, 3]]
+
+
+def test_a_candidate_alone_has_the_slot_it_has_among_others():
+    backend = Together()
+    (found,) = Bench(backend, {"task": Weighing()}).evaluate(works_of(6)[0])
+    assert found.scores[0].values.tolist() == [0.6, 0.6] and backend.written == [[2]]
+
+
+def test_of_candidates_that_cannot_be_built_together_the_one_at_fault_fails_alone():
+    assert together(Together(refuses=0.5), 4, 5, 6) == {4: [0.4, 0.4], 5: "merge", 6: [0.6, 0.6]}
+
+
+def test_memory_that_is_full_for_all_is_nobodys_fault():
+    class Full(Together):
+        def write_together(self, recipes):
+            raise torch.OutOfMemoryError("device")
+
+    with pytest.raises(MemoryError):
+        together(Full(), 4, 5)

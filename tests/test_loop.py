@@ -96,7 +96,8 @@ class Climber:
     many_goals = takes_choices = False
     lag, step = 4, 1
 
-    def __init__(self):
+    def __init__(self, move=0.1):
+        self._move = move
         self.asked, self.told = [], []
         self._best = (-np.inf, np.full(len(CENTRE), 0.5))
 
@@ -104,7 +105,7 @@ class Climber:
         k = len(self.asked)
         if not n or k - len(self.told) >= self.lag:
             return []
-        moved = np.clip(self._best[1] + np.random.default_rng([7, k]).normal(0, 0.1, len(CENTRE)), 0, 1)
+        moved = np.clip(self._best[1] + np.random.default_rng([7, k]).normal(0, self._move, len(CENTRE)), 0, 1)
         self.asked.append((len(self.told), moved))
         return [Candidate(k, moved.copy())]
 
@@ -362,6 +363,49 @@ def test_in_a_steady_state_a_candidate_is_asked_right_after_the_one_lag_before_i
     assert [told for told, _ in made.asked] == [max(0, k - 3) for k in range(30)]
     assert [r.id for r in made.told] == list(range(30))
     assert [row["batch"] for row in searched(tmp_path, "commit")] == list(range(30))
+
+
+def test_in_a_steady_state_as_many_are_under_way_as_the_lag_allows(tmp_path):
+    out, most = set(), []
+
+    class Counting(Shuffled):
+        def submit(self, works):
+            out.update((w.phase, w.id) for w in works)
+            most.append(sum(phase == "search" for phase, _ in out))
+            super().submit(works)
+
+        def next(self):
+            row = super().next()
+            out.discard((row.phase, row.id))
+            return row
+
+    run(tmp_path, executor=Counting(workers=4), **changes("steady"))
+    assert max(most) == Climber.lag and not out
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_with_several_under_way_it_ends_with_the_same_journal(tmp_path, undisturbed, seed):
+    for regime in ("steady", "pooling", "race"):
+        lives, folder = 0, tmp_path / regime
+        while not run_and_die(folder, 23 + 17 * lives, executor=Shuffled(seed=10 * seed + lives), **changes(regime)):
+            lives += 1
+        assert lives > 1
+        assert canonical(folder) == canonical(undisturbed[regime]), regime
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_recipes_under_way_at_once_are_asked_once(tmp_path, seed):
+    coarse = {
+        **changes("steady"),
+        "space": SphereSpace(digits=1),
+        "make_optimizer": lambda starts: Climber(move=0.03),  # most of those under way round to the same recipe
+        "budget": Budget(evaluations=40),
+    }
+    run(tmp_path / "one", **coarse)
+    run(tmp_path / "many", executor=Shuffled(workers=4, seed=seed), **coarse)
+    asked = [row["recipe"] for row in searched(tmp_path / "many") if not row.get("alias_of")]
+    assert len(asked) == len(set(asked)) < 40
+    assert canonical(tmp_path / "many") == canonical(tmp_path / "one")
 
 
 def told_values(folder):

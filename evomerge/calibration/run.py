@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def calibrate(
     watch("asked", n=len(works), known=len(works) - len(missing))
     recipes, told = {str(work.id): work.recipe for work in works}, _Told()
     failed: dict[str, str] = {}
-    for evaluation in executor.map(evaluator, missing, told.record):
+    for evaluation in _evaluations(missing, evaluator, executor, told):
         name = str(evaluation.id)
         if evaluation.error_code:
             failed[name] = _excused(evaluation, told)
@@ -74,6 +74,16 @@ def calibrate(
             save(answers, path)
         watch("evaluated", id=name, error=evaluation.error_code)
     return Calibrated(answers, told.seconds, failed)
+
+
+def _evaluations(works: Sequence[Work], evaluator: Any, executor: Executor, told: _Told) -> Iterator[Evaluation]:
+    try:
+        executor.start(evaluator, told.record)
+        executor.submit(works)
+        for _ in works:
+            yield executor.next()
+    finally:
+        executor.close()
 
 
 class _Told:

@@ -103,6 +103,7 @@ def _prepared(overrides: Sequence[str], options: argparse.Namespace) -> tuple[li
     space = make_space(cfg, pool, seed=cfg.seed, dtype=dtype)
     tasks = (*load_tasks(cfg), *load_measures(cfg))
     evaluator = make_evaluator(cfg, family, tasks, dtype, recipes)
+    executor.check(evaluator)
     recipes = {**recipes, **designs(space, options.designs, cfg.seed)}
     return bank_works(recipes, tasks), evaluator, executor, settings_of(evaluator, config.plain(cfg.backend))
 

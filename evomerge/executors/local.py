@@ -4,48 +4,78 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from evomerge.errors import ConfigError, SearchFailed
+from evomerge.errors import ConfigError
+from evomerge.executors.failures import out_of_memory
+from evomerge.executors.jobs import Job, Queue, serve
 from evomerge.types import Evaluation, Work
 
 
 class Local:
     """Opens the evaluator's bench at the first work and keeps it; out of memory is retried with half the batch."""
 
+    workers = 1
+
     def __init__(self, retries: int = 2):
         if retries < 0:
             raise ConfigError(f"executor.retries is {retries}; wanted 0 or more.")
         self._retries = retries
+        self._evaluator: Any = None
         self._bench: Any = None
+        self._queue = Queue()
+        self._rows: Iterator[Evaluation] = iter(())
 
-    def map(self, evaluator: Any, work: Iterable[Work], record: Callable[..., None]) -> Iterator[Evaluation]:
-        for one in work:
-            if self._bench is None:
-                self._bench = evaluator.open()
-                for note in getattr(self._bench, "notes", ()):
-                    record("note", text=note)
-            yield from self._evaluate(one, record)
+    def check(self, evaluator: Any) -> None:
+        """Nothing to check: the device was picked by trying it."""
 
-    def _evaluate(self, work: Work, record: Callable[..., None]) -> Iterator[Evaluation]:
+    def start(self, evaluator: Any, record: Callable[..., None]) -> None:
+        self._record = record
+        if evaluator is not self._evaluator:
+            self.close()
+            self._evaluator, self._queue = evaluator, Queue(getattr(evaluator, "together", 1))
+
+    def submit(self, works: Sequence[Work]) -> None:
+        self._queue.add(works)
+
+    def next(self) -> Evaluation:
+        while True:
+            if (row := next(self._rows, None)) is not None:
+                return row
+            self._rows = self._served(self._queue.take())
+
+    def close(self) -> None:
+        getattr(self._bench, "close", lambda: None)()
+        self._evaluator, self._bench = None, None
+        self._queue, self._rows = Queue(), iter(())
+
+    def _open(self) -> Any:
+        if self._bench is None:
+            self._bench = self._evaluator.open()
+            for note in getattr(self._bench, "notes", ()):
+                self._record("note", text=note)
+        return self._bench
+
+    def _served(self, job: Job) -> Iterator[Evaluation]:
         """Rung by rung; what a failed attempt has answered is not asked again."""
+        bench = self._open()
         for attempt in range(self._retries + 1):
-            place = {"phase": work.phase, "id": work.id, "attempt": attempt, "host": socket.gethostname()}
-            record("attempt", **place)  # before the work: an attempt that kills its worker is on file
+            place = {"attempt": attempt, "host": socket.gethostname(), "worker": 0}
+            for work in job.works:  # before the work: an attempt that kills its worker is on file
+                self._record("attempt", phase=work.phase, id=work.id, **place)
             began = time.monotonic()
             try:
-                for evaluation in self._bench.evaluate(work, shrink=2**attempt, record=record):
-                    record("done", **place, rung=evaluation.rung, seconds=time.monotonic() - began)
-                    yield evaluation
-                    work = replace(work, answered=(*work.answered, evaluation.scores))
+                for row in serve(bench, job, self._record):
+                    seconds, began = time.monotonic() - began, time.monotonic()
+                    self._record("done", phase=row.phase, id=row.id, **place, rung=row.rung, seconds=seconds)
+                    job = job.after(row)
+                    yield row
                     began = time.monotonic()
                 return
             except MemoryError as e:
-                record("retry", **place, error=str(e))
-        raise SearchFailed(
-            f"{work.phase} {work.id} ran out of memory {self._retries + 1} times, the last with the batch size divided "
-            f"by {2**self._retries}. Lower backend.batch_size or use a device with more memory; the journal keeps what "
-            "was paid."
-        )
+                for work in job.works:
+                    self._record("retry", phase=work.phase, id=work.id, **place, error=str(e))
+                job = replace(job, shrink=2 * job.shrink)
+        raise out_of_memory(replace(job, shrink=2**self._retries), self._retries)

@@ -141,6 +141,7 @@ def cost_grid(report: Report) -> Grid:
     extra = [f"the search ended: {ENDS.get(report.stop_reason, report.stop_reason)}"] if report.stop_reason else []
     extra += [plural(report.aliases, "equal recipe") + " not scored again"] if report.aliases else []
     extra += [plural(report.retries, "retry", "retries") + " with a smaller batch"] if report.retries else []
+    extra += [plural(report.deaths, "worker") + " died or hung over a candidate"] if report.deaths else []
     extra += [_raced(report.raced)] if report.raced else []
     sizes = [f"{t.name}: " + ", ".join(f"{n} {split}" for split, n in t.counts.items()) for t in report.tasks]
     note = "; ".join([*extra, *(["items by split: " + "; ".join(sizes)] if sizes else [])])

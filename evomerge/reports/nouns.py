@@ -147,9 +147,9 @@ class Front:
 class Report:
     """Everything a run found. `winner` is a finalist's id, None before the first selection.
 
-    failures: evaluations by error code. cut: candidates of a batch that the budget cut, and the full batch (None:
-    not known). opened: how many selections were followed by a whole test. fallbacks: estimates told by the rule that
-    had to step in. front: None for a run of one goal.
+    failures: evaluations by error code. deaths: of workers over a work while their driver lived. cut: candidates of a
+    batch that the budget cut, and the full batch (None: not known). opened: how many selections were followed by a
+    whole test. fallbacks: estimates told by the rule that had to step in. front: None for a run of one goal.
     """
 
     folder: str
@@ -168,6 +168,7 @@ class Report:
     failures: Mapping[str, int]
     aliases: int
     retries: int
+    deaths: int
     stop_reason: str | None
     cut: tuple[int, int | None] | None
     opened: int

@@ -45,6 +45,7 @@ def read(folder: Path) -> Report:
         failures=dict(Counter(e.error_code for e in record.evaluations if e.error_code)),
         aliases=len({(e.phase, e.id) for e in record.evaluations if e.alias_of is not None}),
         retries=sum(e.get("event") == "retry" for e in record.events),
+        deaths=sum(e.get("event") == "died" for e in record.events),
         stop_reason=facts.stop_reason(record),
         cut=facts.cut(record),
         fallbacks=facts.fallbacks(record),

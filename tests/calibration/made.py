@@ -16,6 +16,7 @@ from evomerge.calibration.responses import Responses
 from evomerge.calibration.run import bank_works, calibrate
 from evomerge.executors.local import Local
 from evomerge.types import Blend, Evaluation, ItemScores, Metric, Recipe, Slot, Work
+from tests.executing import evaluations
 
 ACC = Metric("acc", True)
 LOSS = Metric("loss", False)
@@ -90,7 +91,7 @@ def works(recipes: Mapping[str, Recipe] = RECIPES) -> list[Work]:
 
 def evaluated(recipes: Mapping[str, Recipe] = RECIPES) -> dict[str, Evaluation]:
     """By the names of the recipes."""
-    return {e.id: e for e in Local().map(MadeEvaluator(), works(recipes), lambda kind, **facts: None)}
+    return {e.id: e for e in evaluations(Local(), MadeEvaluator(), works(recipes))}
 
 
 def calibrate_and_die(path: Path, models: int) -> None:

@@ -24,6 +24,7 @@ from tests.calibration.made import (
     recipe,
     works,
 )
+from tests.executing import evaluations
 
 
 def cache(folder: Path, told: list[str] | None = None, **options) -> Cache:
@@ -36,7 +37,7 @@ def found(one: Cache, recipes=RECIPES) -> list[str]:
 
 def test_real_answers_from_another_run_are_the_journal_rows_of_asking(evaluator, recipes, tmp_path):
     settings = settings_of(evaluator, {"batch_size": 4})
-    asked = {str(e.id): e for e in Local().map(evaluator, bank_works(recipes, evaluator.tasks), lambda *a, **f: None)}
+    asked = {str(e.id): e for e in evaluations(Local(), evaluator, bank_works(recipes, evaluator.tasks))}
     assert all(e.error_code is None for e in asked.values()) and len(asked) == 4
     Cache(tmp_path / "first", settings, recipes).keep(asked)
     second = Cache(tmp_path / "second", settings, recipes)

@@ -17,6 +17,7 @@ from evomerge.errors import CalibrationError
 from evomerge.executors.local import Local
 from evomerge.tasks.harness import load
 from tests.calibration.conftest import DOCS
+from tests.executing import evaluations
 from tests.tasks.conftest import write_task
 
 KINDS = ("choice", "rolling", "generate")
@@ -60,7 +61,7 @@ def test_logged_models_have_the_answers_of_our_own_evaluation(logs: Path, evalua
     assert found.matched == n == dict.fromkeys(KINDS, 8)
     assert found.notes == (f"{logs}: 18 of its items are no search items",)  # those kept for the selection
     works = bank_works({name: recipes[name] for name in ("base", "parent:a")}, evaluator.tasks)
-    ours = answers_of(recipes, {e.id: e for e in Local().map(evaluator, works, lambda *a, **f: None)}, "")
+    ours = answers_of(recipes, {e.id: e for e in evaluations(Local(), evaluator, works)}, "")
     expected = ours.values if ours.sizes is None else ours.values / np.where(np.isnan(ours.sizes), 1, ours.sizes)
     order = [found.responses.models.index(str(pico[name])) for name in ("base", "a")]
     assert ours.items == found.responses.items and len(order) == len(found.responses.models)

@@ -4,204 +4,177 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
 from evomerge.config import CONF, choices, make
-from evomerge.errors import ConfigError, SearchFailed
-from evomerge.types import Evaluation, ItemScores, Work
-from tests.sphere import SphereEvaluator, items, recipe
+from evomerge.errors import ConfigError, SearchFailed, TaskError
+from tests.executing import evaluations
+from tests.executors.scripted import ODD, Scripted, answer, lines, work, write_down
 
 MEMBERS = choices("executor")
 
-pytestmark = pytest.mark.parametrize("name", MEMBERS)
-
 
 def member(name, **settings):
-    return make("executor", OmegaConf.merge(OmegaConf.load(CONF / "executor" / f"{name}.yaml"), settings))
+    node = OmegaConf.load(CONF / "executor" / f"{name}.yaml")
+    return make("executor", OmegaConf.merge(node, {k: v for k, v in settings.items() if k in node}))
+
+
+class Serving:
+    """An executor of one worker that is started once for all tests, and what is written down meanwhile."""
+
+    def __init__(self, name, log):
+        self.executor, self.evaluator, self.log, self.told = member(name, workers=1), Scripted(log), log, []
+        self.executor.check(self.evaluator)
+
+    def record(self, kind, **facts):
+        self.told.append((kind, facts))
+        if "id" in facts:
+            write_down(self.log, kind, facts["id"])
+
+    def evaluate(self, *works):
+        return list(evaluations(self.executor, self.evaluator, works, self.record))
+
+    def facts(self, kind):
+        return [facts for told, facts in self.told if told == kind]
+
+
+@pytest.fixture(scope="module", params=MEMBERS)
+def living(request, tmp_path_factory):
+    one = Serving(request.param, tmp_path_factory.mktemp(request.param) / "log")
+    yield one
+    one.executor.close()
+
+
+@pytest.fixture
+def serving(living):
+    living.told.clear()
+    return living
 
 
 def works(n=7):
     """Works that differ in everything: phases, kinds of id, items, rungs."""
-    found = []
-    for i in range(n):
-        x = (0.1 * i, 0.2, 0.3, 0.4)
-        phase = ("search", "references", "test")[i % 3]
-        found.append(
-            Work(i if i % 2 else f"w{i}", phase, recipe(x), items(phase), genome=x if i % 2 else None, rung=i % 3)
-        )
-    return found
+    return [work(i if i % 2 else f"w{i}", ("search", "references", "test")[i % 3], chunks=1 + i % 3) for i in range(n)]
 
 
-class Scripted:
-    """An evaluator whose bench does what `script(work, shrink)` says, and writes down its calls."""
-
-    def __init__(self, script, log):
-        self._script, self.log, self.opened = script, log, 0
-
-    def open(self):
-        self.opened += 1
-        return self
-
-    def evaluate(self, work, *, shrink, record):
-        self.log.append(("evaluate", work.id, shrink))
-        self._script(work, shrink)
-        yield Evaluation(work.id, work.phase, work.recipe.digest, work.items, (), work.genome, batch_size=8 // shrink)
-
-
-def run(name, script=lambda work, shrink: None, given=None, **settings):
-    log = []
-    evaluator = Scripted(script, log)
-
-    def record(kind, **facts):
-        log.append((kind, facts.get("id"), facts.get("attempt")))
-
-    back = list(member(name, **settings).map(evaluator, works() if given is None else given, record))
-    return back, log, evaluator
-
-
-def test_every_work_comes_back_exactly_once_as_it_was_sent(name):
+def test_every_rung_of_every_work_comes_back_once_as_it_was_sent(serving):
     sent = works()
-    back = list(member(name).map(SphereEvaluator(), sent, lambda kind, **facts: None))
-    assert Counter((e.phase, e.id) for e in back) == Counter((w.phase, w.id) for w in sent)
-    for e in back:
-        (work,) = [w for w in sent if (w.phase, w.id) == (e.phase, e.id)]
-        assert (e.genome, e.items, e.recipe_digest) == (work.genome, work.items, work.recipe.digest)
+    back = serving.evaluate(*sent)
+    assert Counter(row.id for row in back) == Counter({w.id: len(w.rungs) for w in sent})
+    for one in sent:
+        own = [row for row in back if row.id == one.id]
+        assert [row.rung for row in own] == list(range(one.rung, one.rung + len(own)))
+        assert [row.items for row in own] == list(one.rungs)
+        assert [row.last for row in own] == [False] * (len(own) - 1) + [True]
+        assert {(row.phase, row.genome, row.recipe_digest) for row in own} == {
+            (one.phase, one.genome, one.recipe.digest)
+        }
 
 
-def test_scores_are_those_of_the_works_own_recipe_and_items(name):
-    def scored(sent):
-        back = member(name).map(SphereEvaluator(), sent, lambda kind, **facts: None)
-        return {e.id: {s.task: (s.items, s.values.tolist()) for s in e.scores} for e in back}
+def test_scores_are_those_of_the_works_own_recipe_and_items(serving):
+    def told(rows):
+        return {(r.id, r.rung): {s.task: (s.items, s.values.tobytes()) for s in r.scores} for r in rows}
 
-    together = scored(works())
-    for work in works():
-        assert scored([work])[work.id] == together[work.id]
-    assert len({repr(v) for v in together.values()}) == len(works())
+    alone = [answer(w, place) for w in works() for place in range(len(w.rungs))]
+    assert told(serving.evaluate(*works())) == told(alone)
 
 
-def test_no_work_is_no_evaluation_and_opens_nothing(name):
-    back, log, evaluator = run(name, given=[])
-    assert (back, log, evaluator.opened) == ([], [], 0)
+def test_the_bench_is_opened_once_and_kept(serving):
+    for i in range(3):
+        serving.evaluate(work(i), work(i + 1))
+    assert sum(line.startswith("open") for line in lines(serving.log)) == 1
 
 
-def test_work_may_come_from_a_generator(name):
-    back, _, _ = run(name, given=(w for w in works()))
-    assert len(back) == len(works())
+def test_nothing_out_is_an_index_error(serving):
+    serving.evaluate(work(1))
+    with pytest.raises(IndexError):
+        serving.executor.next()
 
 
-def test_the_bench_is_kept_from_one_call_to_the_next(name):
-    executor, evaluator = member(name), Scripted(lambda work, shrink: None, [])
-    for _ in range(3):
-        list(executor.map(evaluator, works(2), lambda kind, **facts: None))
-    assert evaluator.opened == 1
+def test_works_may_be_submitted_while_others_are_out(serving):
+    executor = serving.executor
+    executor.start(serving.evaluator, serving.record)
+    executor.submit([work(1), work(2)])
+    back = [executor.next().id]
+    executor.submit([work(3)])
+    assert sorted([*back, executor.next().id, executor.next().id]) == [1, 2, 3]
 
 
-def test_an_attempt_is_told_before_its_evaluation_and_its_end_after(name):
-    _, log, _ = run(name)
-    for work in works():
-        own = [kind for kind, ident, _ in log if ident == work.id]
-        assert own == ["attempt", "evaluate", "done"]
+def test_an_attempt_is_told_before_its_evaluation_and_its_end_after(serving):
+    before = len(lines(serving.log))
+    serving.evaluate(*works())
+    for one in (w for w in works() if len(w.rungs) == 1):
+        own = [line.split()[0] for line in lines(serving.log)[before:] if line.split()[1] == str(one.id)]
+        assert own[:2] == ["attempt", "evaluate"]
+        assert "done" in own
 
 
-def test_what_an_attempt_tells_names_the_work_and_the_host(name):
-    facts = []
-    given = works(1)
-    list(member(name).map(SphereEvaluator(), given, lambda kind, **f: facts.append((kind, f))))
-    (attempt,) = [f for kind, f in facts if kind == "attempt"]
-    assert (attempt["phase"], attempt["id"], attempt["attempt"]) == (given[0].phase, given[0].id, 0)
+def test_what_an_attempt_tells_names_the_work_the_host_and_the_worker(serving):
+    serving.evaluate(work(1, "test"))
+    (attempt,), (done,) = serving.facts("attempt"), serving.facts("done")
+    assert {k: attempt[k] for k in ("phase", "id", "attempt", "worker")} == {
+        "phase": "test",
+        "id": 1,
+        "attempt": 0,
+        "worker": 0,
+    }
     assert attempt["host"]
+    assert done == attempt | {"rung": 1, "seconds": done["seconds"]}
+    assert 0 <= done["seconds"] < 60
 
 
-def test_out_of_memory_is_tried_again_with_a_doubled_divisor(name):
-    def full_until(work, shrink):
-        if work.id == 3 and shrink < 8:
-            raise MemoryError("device full")
-
-    back, log, _ = run(name, full_until, retries=3)
-    assert [shrink for kind, ident, shrink in log if (kind, ident) == ("evaluate", 3)] == [1, 2, 4, 8]
-    assert [n for kind, ident, n in log if (kind, ident) == ("attempt", 3)] == [0, 1, 2, 3]
-    assert len(back) == len(works())
-    assert {e.id: e.batch_size for e in back}[3] == 1
+def test_what_the_bench_records_reaches_the_record(serving):
+    serving.evaluate(work("tells"))
+    (told,) = serving.facts("failed")
+    assert (told["id"], told["error"]) == ("tells", "told by the bench")
 
 
-def test_the_work_after_a_retry_starts_with_the_whole_batch_again(name):
-    def full_once(work, shrink):
-        if work.id == 3 and shrink == 1:
-            raise MemoryError
-
-    back, _, _ = run(name, full_once)
-    assert {e.id: e.batch_size for e in back} == {w.id: 4 if w.id == 3 else 8 for w in works()}
-
-
-@pytest.mark.parametrize("retries", [0, 1, 3])
-def test_memory_that_stays_full_stops_the_search_with_what_to_do(name, retries):
-    def full(work, shrink):
-        raise MemoryError("device full")
-
-    tries = retries + 1
-    with pytest.raises(
-        SearchFailed, match=rf"ran out of memory {tries} times.*divided by {2**retries}\. Lower backend"
-    ):
-        run(name, full, retries=retries)
+def test_out_of_memory_is_tried_again_with_a_doubled_divisor_and_the_next_work_with_the_whole_batch(serving):
+    back = serving.evaluate(work(1), work("full below 4"), work(2))
+    assert {row.id: row.batch_size for row in back} == {1: 8, "full below 4": 2, 2: 8}
+    assert [f["attempt"] for f in serving.facts("attempt") if f["id"] == "full below 4"] == [0, 1, 2]
+    assert [(f["id"], f["attempt"], f["error"]) for f in serving.facts("retry")] == [
+        ("full below 4", 0, "device full"),
+        ("full below 4", 1, "device full"),
+    ]
 
 
-def test_every_attempt_that_ran_out_of_memory_is_on_file_with_its_reason(name):
-    told = []
-
-    def full(work, shrink):
-        raise MemoryError("device full")
-
-    with pytest.raises(SearchFailed):
-        list(member(name, retries=2).map(Scripted(full, []), works(1), lambda kind, **f: told.append((kind, f))))
-    assert [kind for kind, _ in told] == ["attempt", "retry"] * 3
-    assert {f["error"] for kind, f in told if kind == "retry"} == {"device full"}
+def test_a_failed_candidate_is_an_evaluation_like_others(serving):
+    back = serving.evaluate(work(1), work("fails"), work(2))
+    assert {row.id: row.error_code for row in back} == {1: None, "fails": "merge", 2: None}
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), RuntimeError("y"), KeyboardInterrupt()])
-def test_other_errors_pass_through_without_a_retry(name, error):
-    log = []
-
-    def broken(work, shrink):
-        raise error
-
-    with pytest.raises(type(error)):
-        list(member(name).map(Scripted(broken, log), works(3), lambda kind, **facts: None))
-    assert all(shrink == 1 for _, _, shrink in log)
-    assert Counter(ident for _, ident, _ in log).most_common(1)[0][1] == 1
+def test_scores_come_back_bit_for_bit(serving):
+    (row,) = serving.evaluate(work("odd"))
+    assert row.scores[0].values.tobytes() == ODD.tobytes()
 
 
-def test_evaluations_before_an_error_were_handed_over(name):
-    def broken(work, shrink):
-        if work.id == 3:
-            raise RuntimeError("bench broken")
+def test_what_was_answered_on_file_is_not_asked_again(serving):
+    one = work(5, chunks=3)
+    first = serving.evaluate(one)[0]
+    rest = serving.evaluate(type(one)(**{**vars(one), "answered": (first.scores,)}))
+    assert [row.rung for row in rest] == [4, 5]
 
+
+def test_an_error_of_the_settings_is_raised_as_itself_and_after_close_nothing_is_out_and_a_start_serves_again(serving):
     back = []
-    with pytest.raises(RuntimeError):
-        for evaluation in member(name).map(Scripted(broken, []), works(), lambda kind, **facts: None):
-            back.append(evaluation.id)
-    assert back and 3 not in back
+    with pytest.raises(TaskError, match=r"^no chat template$"):
+        for row in evaluations(serving.executor, serving.evaluator, [work(1), work("misset"), work(2)], serving.record):
+            back.append(row.id)
+    assert back == [1]
+    assert len([f for f in serving.facts("attempt") if f["id"] == "misset"]) == 1
+    serving.executor.close()
+    serving.executor.close()
+    assert [row.id for row in serving.evaluate(work(3))] == [3]
 
 
-def test_a_failed_candidate_is_an_evaluation_like_others(name):
-    evaluator = SphereEvaluator(lambda work: "merge" if work.id == 3 else None)
-    back = list(member(name).map(evaluator, works(), lambda kind, **facts: None))
-    assert {e.id: e.error_code for e in back} == {w.id: "merge" if w.id == 3 else None for w in works()}
+def test_memory_that_stays_full_stops_the_search_with_what_to_do(serving):
+    with pytest.raises(SearchFailed, match=r"ran out of memory 3 times.*divided by 4\. Lower backend"):
+        serving.evaluate(work("full below 1000"))
+    assert [f["attempt"] for f in serving.facts("retry")] == [0, 1, 2]
 
 
-def test_scores_come_back_bit_for_bit(name):
-    odd = np.array([0.1 + 0.2, 5e-324, -0.0, 1e308])
-
-    class Exact(Scripted):
-        def evaluate(self, work, *, shrink, record):
-            scores = (ItemScores("t", tuple("abcd"), odd.copy()),)
-            yield Evaluation(work.id, work.phase, work.recipe.digest, {"t": tuple("abcd")}, scores)
-
-    (back,) = member(name).map(Exact(None, []), works(1), lambda kind, **facts: None)
-    assert back.scores[0].values.tobytes() == odd.tobytes()
-
-
+@pytest.mark.parametrize("name", MEMBERS)
 def test_a_negative_number_of_retries_is_refused(name):
     with pytest.raises(ConfigError, match=r"executor.retries is -1; wanted 0 or more"):
         member(name, retries=-1)

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import pytest
+
 from evomerge.executors.local import Local
-from evomerge.types import Work
-from tests.sphere import SphereEvaluator, items, recipe
+from tests.executing import evaluations
+from tests.executors.scripted import Scripted, lines, work
 
 
-def works(n, started):
-    for i in range(n):
-        started.append(i)
-        yield Work(i, "search", recipe((0.1 * i, 0.0, 0.0, 0.0)), items("search"))
+@pytest.fixture
+def scripted(tmp_path):
+    return Scripted(tmp_path / "log")
 
 
-def test_it_works_lazily():
-    started, told = [], []
-    back = Local().map(SphereEvaluator(), works(5, started), lambda kind, **facts: told.append(kind))
-    assert (started, told) == ([], [])
-    assert next(back).id == 0
-    assert (started, told) == ([0], ["attempt", "done"])
+def started(evaluator, told):
+    executor = Local()
+    executor.start(evaluator, lambda kind, **facts: told.append(kind))
+    return executor
 
 
-def test_it_keeps_the_order():
-    back = Local().map(SphereEvaluator(), works(5, []), lambda kind, **facts: None)
-    assert [e.id for e in back] == [0, 1, 2, 3, 4]
+def test_it_opens_and_works_lazily(scripted):
+    told: list[str] = []
+    executor = started(scripted, told)
+    executor.submit([work(i) for i in range(5)])
+    assert (lines(scripted.log), told) == ([], [])
+    assert executor.next().id == 0
+    assert [line.split()[0] for line in lines(scripted.log)] == ["open", "evaluate"]
+    assert told == ["attempt", "done"]
 
 
-def test_an_end_is_told_with_its_seconds():
-    told = []
-    list(Local().map(SphereEvaluator(), works(1, []), lambda kind, **facts: told.append(facts)))
-    assert 0 <= told[1]["seconds"] < 60
+def test_it_keeps_the_order(scripted):
+    assert [row.id for row in evaluations(Local(), scripted, [work(i) for i in range(5)])] == [0, 1, 2, 3, 4]
+
+
+def test_an_error_of_the_evaluation_passes_as_it_is(scripted):
+    with pytest.raises(ZeroDivisionError, match="by nought"):
+        list(evaluations(Local(), scripted, [work("raises")]))

@@ -13,6 +13,7 @@ import pytest
 from evomerge.budget import Budget
 from evomerge.errors import JournalError, SearchFailed
 from evomerge.journal import rows
+from evomerge.reports.grids import cost_grid
 from evomerge.reports.read import as_json, read
 from evomerge.reports.verdict import verdict, warnings
 from evomerge.types import Metric
@@ -368,11 +369,14 @@ def test_pairs_are_seen_in_the_rows_and_scored_as_a_ratio(tmp_path):
     assert report.verdict == "Candidate 0 beats the parent a by 0.250 [0.250, 0.250] on 12 test items."
 
 
-def test_retries_are_counted_from_the_events(tmp_path, whole):
-    assert read(whole).retries == 0
+def test_retries_and_deaths_are_counted_from_the_events(tmp_path, whole):
+    assert (read(whole).retries, read(whole).deaths) == (0, 0)
     folder = cut_after(whole, lines(whole), tmp_path / "retried")
-    (folder / "events.jsonl").write_text('{"event": "retry", "phase": "search", "id": 2}\n')
-    assert read(folder).retries == 1
+    kinds = ("retry", "died", "died", "attempt")
+    (folder / "events.jsonl").write_text("".join(f'{{"event": "{k}", "phase": "search", "id": 2}}\n' for k in kinds))
+    found = read(folder)
+    assert (found.retries, found.deaths) == (1, 2)
+    assert "1 retry with a smaller batch; 2 workers died or hung over a candidate" in cost_grid(found).note
 
 
 def test_verdict_and_warnings_are_functions_of_the_report_alone(whole):
