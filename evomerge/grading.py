@@ -35,6 +35,7 @@ def score(cfg: DictConfig, model: str, split: str) -> dict[str, dict[str, Any]]:
     told: list[str] = []
     work = Work("model", "test", recipe, {t.name: t.items[split] for t in tasks})
     (evaluation,) = bench.evaluate(work, record=lambda kind, **facts: told.append(facts["traceback"]))
+    bench.close()
     if evaluation.error_code:
         raise MergeError(f"{model} cannot be scored ({evaluation.error_code}).\n{''.join(told)}")
     means = [(t, s, task_mean(s, t.metric)) for t, s in zip(tasks, evaluation.scores, strict=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ def prepare(cfg: DictConfig, folder: Path, *, force: bool = False) -> Prepared:
     named = goals.names([t.name for t in tasks])
     make_control, without = control_maker(cfg, space, named)
     evaluator = make_evaluator(cfg, family, tasks, dtype, references)
+    _check_backend(evaluator, [*references.values(), *warm], space)
+    made["executor"].check(evaluator)
     known, told = what_is_known(cfg, folder, made["calibration"], evaluator, space, references)
     plan = Plan(
         space=space,
@@ -89,9 +91,11 @@ def prepare(cfg: DictConfig, folder: Path, *, force: bool = False) -> Prepared:
 def place_parents(prepared: Prepared, cfg: DictConfig) -> None:
     """Decide where the parents lie, after what the evaluator needs. Raises ConfigError if the search fits nowhere."""
     from evomerge.memory import words
-    from evomerge.memory.planning import dearest, plan_search
+    from evomerge.memory.planning import dearest, devices_given, devices_of, plan_search, settle, workers_here
 
     plan, evaluator = prepared.plan, prepared.plan.evaluator
+    if getattr(evaluator.backend, "remote", False):
+        return
     found, _ = plan_search(
         evaluator.family,
         evaluator.tasks,
@@ -100,9 +104,10 @@ def place_parents(prepared: Prepared, cfg: DictConfig) -> None:
         dtype=evaluator.dtype,
         batch_size=cfg.backend.batch_size,
         max_length=cfg.backend.get("max_length"),
+        workers=workers_here(plain(cfg.executor), plan.executor.workers),
+        devices=devices_of(evaluator.backend, devices_given(plain(cfg.executor))),
     )
-    words.check(found)
-    evaluator.family.resident = found.placement == "device"
+    words.check(settle(found, evaluator))
 
 
 def _cheap(cfg: DictConfig) -> dict[str, Any]:
@@ -115,6 +120,14 @@ def _cheap(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"threads is {cfg.threads!r}; wanted a whole number from 1, or null.")
     made = {group: make(group, cfg[group]) for group in FAMILIES}
     return {**made, "budget": make("budget", {"_target_": "evomerge.budget.Budget", **plain(cfg.budget)})}
+
+
+def _check_backend(evaluator: Any, recipes: Sequence[Recipe], space: Any) -> None:
+    """Refuse parents and methods that the backend does not serve."""
+    from evomerge.memory.planning import choices_of
+
+    if hasattr(evaluator.backend, "check"):
+        evaluator.backend.check(evaluator.family, [*recipes, *choices_of(space)])
 
 
 def _check_counts(items: Mapping[str, Any]) -> None:

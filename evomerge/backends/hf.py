@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,12 +10,14 @@ import torch
 
 from evomerge import build
 from evomerge.backends import trial
+from evomerge.backends.answers import errors_only, sound
 from evomerge.backends.encoding import Pairs
 from evomerge.backends.lm import RememberingLM
 from evomerge.backends.shared import Shared
-from evomerge.errors import ConfigError, MergeError
+from evomerge.errors import ConfigError
 from evomerge.families import Request
 from evomerge.models import blank, speech
+from evomerge.models import device_map as placing
 from evomerge.models.family import Family
 from evomerge.types import Recipe
 
@@ -29,10 +28,23 @@ class HFBackend:
     Made of plain settings; holds a model after `open` or `wrap`, and is pickled without it. `batch_size` counts
     rows per forward pass and may be lowered while live; `max_length` counts tokens (None: the model's own).
     `share_prefix`: few-shot examples, and contexts with several choices, are computed once; False: lm-eval's own loop.
+    `device_map`: None keeps the model on one device, "balanced" spreads it over all, "auto" only if one is too small,
+    a map names modules and their devices. `max_memory`: how much of it a device may hold; with "cpu", weights may wait
+    on the host and are copied over for every forward pass.
     `tokens_forwarded` counts what the live model has read since it was taken, padding included.
     """
 
-    def __init__(self, *, batch_size: int = 16, max_length: int | None = None, share_prefix: bool = True) -> None:
+    incidental = ("device_map", "max_memory")  # where the model lies changes no answer
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 16,
+        max_length: int | None = None,
+        share_prefix: bool = True,
+        device_map: str | Mapping[str, int | str] | None = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
+    ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(
                 f"backend.batch_size is {batch_size!r}; it is a whole number from 1. 'auto' depends on the machine and"
@@ -42,9 +54,12 @@ class HFBackend:
             raise ConfigError(
                 f"backend.max_length is {max_length}; give at least 2 tokens, or null for the model's own."
             )
+        placing.check_settings(device_map, max_memory)
         self.batch_size = batch_size
         self.max_length = max_length
         self.share_prefix = share_prefix
+        self.device_map = device_map
+        self.max_memory = max_memory
         self.tokens_forwarded = 0
         self.notes: tuple[str, ...] = ()  # sentences for the report, known once the model is live
         self._lm: RememberingLM | None = None
@@ -54,7 +69,8 @@ class HFBackend:
 
     def open(self, family: Family, device: torch.device, dtype: str) -> None:
         """Loads the live model of `family`; its weights are the base's until the first `write`."""
-        model, tokenizer = blank.live_model(family.base_folder, device, dtype)
+        places = placing.settle(family.base_folder, blank.pick_dtype(dtype), self.device_map, self.max_memory)
+        model, tokenizer = blank.live_model(family.base_folder, device, dtype, places)
         self._take(model, speech.live_tokenizer(family) or tokenizer)
         blank.verify(model, family.model.shapes, family.model.read)  # after taking it: HFLM ties weights
         if family.vocabulary is not None:
@@ -70,7 +86,7 @@ class HFBackend:
         return self
 
     def _take(self, model: Any, tokenizer: Any) -> None:
-        with _errors_only():  # HFLM warns of every ready model
+        with errors_only():
             self._lm = RememberingLM(
                 pretrained=model.eval(), tokenizer=tokenizer, batch_size=self.batch_size, max_length=self.max_length
             )
@@ -81,7 +97,7 @@ class HFBackend:
         """Shares forward passes if the model is found fit for it. Not counted in `tokens_forwarded`."""
         self.notes = ()
         if self.share_prefix:
-            with torch.inference_mode(), _errors_only():
+            with torch.inference_mode(), errors_only():
                 reason = trial.refusal(self.lm)
             if reason is None:
                 self.lm.shared = Shared(self.lm.model, window=trial.window(self.lm.config))
@@ -113,7 +129,7 @@ class HFBackend:
                 places = [i for i, r in enumerate(requests) if r.request_type == kind]
                 found = self._ask(kind, [requests[i] for i in places])
                 for place, answer in zip(places, found, strict=True):
-                    answers[place] = _number(answer)
+                    answers[place] = sound(answer)
         return answers
 
     def _ask(self, kind: str, requests: list[Request]) -> Any:
@@ -148,23 +164,5 @@ class HFBackend:
         return self._lm
 
     def __reduce__(self) -> tuple[Any, ...]:
-        settings: dict[str, Any] = {"batch_size": self.batch_size, "max_length": self.max_length}
-        return partial(HFBackend, **settings, share_prefix=self.share_prefix), ()
-
-
-def _number(answer: Any) -> Any:
-    loglik = answer[0] if isinstance(answer, tuple) else answer
-    if isinstance(loglik, float) and math.isnan(loglik):
-        raise MergeError("the merged model answers with NaN: its weights are out of any useful range")
-    return answer
-
-
-@contextmanager
-def _errors_only() -> Iterator[None]:
-    logger = logging.getLogger("lm_eval")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+        names = ("batch_size", "max_length", "share_prefix", "device_map", "max_memory")
+        return partial(HFBackend, **{name: getattr(self, name) for name in names}), ()

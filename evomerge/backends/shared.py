@@ -51,7 +51,7 @@ class Prefixes:
 
     def _version(self) -> int:
         """Changes with any write in place, also by those who forget to say so."""
-        return sum(p._version for p in self._forward.model.parameters())
+        return sum(p._version for p in self._forward.model.parameters() if not p.is_inference())
 
 
 class Shared:

@@ -24,8 +24,8 @@ Each line is ok, note, or problem with the way out. Exit code 0, or 2 if somethi
 
   --quick            leave out the time estimate, which loads the model and scores a few items
   --json             print everything as JSON
-  --profile NAME     plan the memory for another machine: 24gb (64 GB host) or 80gb (128 GB host);
-                     without parents, a table of models of 7B, 14B and 70B with a base and three parents
+  --profile NAME     plan the memory for another machine: 24gb (64 GB host), 80gb (128 GB host) or 8x80gb (1 TB);
+                     without parents, a table of models of 7B to 70B with a base and three parents
   --selftest         minutes: does this machine build and score as it should? JSON; exit code 1 if a step fails
   --config-dir DIR   look for your own config files in DIR, too
 
@@ -99,11 +99,11 @@ def _show(found: Any, console: Console, machine: str) -> None:
 def profile(name: str, *, as_json: bool = False) -> int:
     """The table of well-known models on a machine of that profile."""
     from evomerge.doctor import profiles, table
-    from evomerge.memory.plan import plan
+    from evomerge.memory.crews import best_crew
     from evomerge.reports.table import table as drawn
 
     machine = profiles.machine(name)
-    plans: Mapping[str, Plan] = {model: plan(profiles.typical(model), machine) for model in profiles.MODELS}
+    plans: Mapping[str, Plan] = {model: best_crew(profiles.typical(model), machine) for model in profiles.MODELS}
     if as_json:
         print(json.dumps({model: table.plan_data(found) for model, found in plans.items()}, indent=1))
         return 0

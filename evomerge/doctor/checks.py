@@ -14,9 +14,10 @@ from evomerge.config import plain
 from evomerge.doctor import parents, splits, timing
 from evomerge.doctor.findings import Findings, note, ok
 from evomerge.memory import words as memory
+from evomerge.memory.crews import best_crew, fewest_devices
 from evomerge.memory.plan import Machine
 from evomerge.memory.plan import Plan as MemoryPlan
-from evomerge.memory.planning import dearest, plan_search
+from evomerge.memory.planning import dearest, devices_given, devices_of, plan_search, workers_here
 from evomerge.memory.prompts import Asked
 from evomerge.models.blank import pick_device
 from evomerge.spaces.references import references
@@ -33,6 +34,7 @@ class Examination:
     tasks: tuple[Any, ...] = ()
     asked: Mapping[str, Asked] | None = None
     memory: MemoryPlan | None = None
+    workers: int = 1
     estimate: timing.Estimate | None = None
 
 
@@ -53,6 +55,8 @@ def examine(
         return found
     _prepare(cfg, found)
     _device(cfg, found.findings)
+    if found.prepared is not None and machine is None:
+        _executor(cfg, found)
     if found.family is not None:
         _parents(found)
     if found.prepared is not None:
@@ -61,6 +65,8 @@ def examine(
         _splits(found)
     if found.family is not None and found.tasks:
         _memory(cfg, machine, found)
+    if found.prepared is not None:
+        found.prepared.plan.executor.close()  # a cluster may have been started to be looked at
     if not quick and found.prepared is not None and found.findings.works and found.asked is not None:
         _time(found, tell)
     return found
@@ -103,6 +109,20 @@ def _device(cfg: Any, findings: Findings) -> None:
         )
         if device.type == "cpu" and torch.get_num_threads() > 1 and cfg.threads is None:
             findings.say(note("threads", "part of a run's identity: set threads=N to resume it on another machine"))
+
+
+def _executor(cfg: Any, found: Examination) -> None:
+    """Where candidates are evaluated, and how many at a time."""
+    assert found.prepared is not None
+    found.workers = found.prepared.plan.executor.workers  # known: the executor was checked with the settings
+    each = devices_of(found.prepared.plan.evaluator.backend, devices_given(plain(cfg.executor)))
+    on = f", {each:g} devices each" if each != 1 else ""
+    plural = "s" if found.workers > 1 else ""
+    found.findings.say(ok("executor", f"{executor_name(cfg)}, {found.workers} worker{plural}{on}"))
+
+
+def executor_name(cfg: Any) -> str:
+    return str(cfg.executor["_target_"]).split(".")[-2]
 
 
 def _parents(found: Examination) -> None:
@@ -168,6 +188,7 @@ def _memory(cfg: Any, machine: Machine | None, found: Examination) -> None:
 def memory_plan(cfg: Any, found: Examination, machine: Machine | None) -> MemoryPlan:
     """The plan of this search, its prompts measured. Raises EvomergeError if there is no tokenizer or device."""
     dtype = found.family.pool().dtype if cfg.dtype == "auto" else cfg.dtype
+    backend = found.prepared.plan.evaluator.backend if found.prepared else None
     planned, found.asked = plan_search(
         found.family,
         found.tasks,
@@ -176,8 +197,12 @@ def memory_plan(cfg: Any, found: Examination, machine: Machine | None) -> Memory
         dtype=dtype,
         batch_size=cfg.backend.batch_size,
         max_length=cfg.backend.get("max_length"),
+        workers=machine.workers if machine else workers_here(plain(cfg.executor), found.workers),
+        devices=machine.devices if machine else devices_of(backend, devices_given(plain(cfg.executor))),
     )
-    return planned
+    if machine is not None:
+        return best_crew(planned.job, machine)
+    return fewest_devices(planned) if getattr(backend, "device_map", None) == "auto" else planned
 
 
 def _sample(found: Examination, dtype: str) -> Recipe:
@@ -190,12 +215,13 @@ def _sample(found: Examination, dtype: str) -> Recipe:
 def _time(found: Examination, tell: timing.Tell) -> None:
     assert found.prepared is not None and found.asked is not None
     with found.findings.of("time"):
-        found.estimate = timing.measure(found.prepared.plan, found.asked, tell)
-        e = found.estimate
+        e = timing.measure(found.prepared.plan, found.asked, tell, workers=found.workers)
+        found.estimate = e
+        who = f"{e.workers} workers, if each is as fast as one alone and none waits" if e.workers > 1 else "one worker"
         found.findings.say(
             ok(
                 "time",
-                f"about {timing.human(e.total)} for the whole run on one worker: {timing.human(e.candidate)} a "
+                f"about {timing.human(e.total)} for the whole run on {who}: {timing.human(e.candidate)} a "
                 f"candidate, {timing.human(e.merge)} of them for the merge",
             )
         )

@@ -21,6 +21,7 @@ from evomerge.evaluate import Evaluator
 from evomerge.families import Request
 from evomerge.memory.plan import Plan as MemoryPlan
 from evomerge.memory.prompts import requests_of, scored_text
+from evomerge.models.blank import live_tensors
 from evomerge.models.family import open_family
 from evomerge.models.parent import Parent
 from evomerge.plan import Plan
@@ -140,7 +141,7 @@ def home_and_away(plan: Plan) -> tuple[str, str]:
 
 def tensors(backend: Any) -> dict[str, str]:
     """Digest of every tensor of the live model: a copy of all would not fit beside it."""
-    return {name: _digest(tensor.detach()) for name, tensor in backend.lm.model.state_dict().items()}
+    return {name: _digest(tensor.detach()) for name, tensor in live_tensors(backend.lm.model).items()}
 
 
 def _digest(tensor: torch.Tensor) -> str:

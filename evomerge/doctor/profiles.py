@@ -11,13 +11,15 @@ from typing import Any
 
 from evomerge.build import SLICE
 from evomerge.errors import ConfigError, unknown
-from evomerge.memory.plan import Job, Load, Machine, Plan, Shape, plan, shape_of
+from evomerge.memory.crews import best_crew
+from evomerge.memory.plan import Job, Load, Machine, Plan, Shape, shape_of
 
 GB = 10**9
 #: Free memory as the name says it, in decimal GB: a real card holds a little more, and its driver takes about that.
 MACHINES = {
     "24gb": Machine(device=24 * GB, host=64 * GB),
     "80gb": Machine(device=80 * GB, host=128 * GB),
+    "8x80gb": Machine(device=80 * GB, host=1024 * GB, devices=8),
 }
 N_PARENTS = 3  # beside the base
 TOKENS = 1024  # of the longest request: a few-shot prompt
@@ -45,6 +47,18 @@ MODELS = {
             "tie_word_embeddings": False,
         },
     ),
+    "8B": Model(
+        "LlamaConfig",  # Llama-3.1-8B
+        {
+            "vocab_size": 128256,
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "tie_word_embeddings": False,
+        },
+    ),
     "14B": Model(
         "Qwen2Config",  # Qwen2.5-14B
         {
@@ -52,6 +66,18 @@ MODELS = {
             "hidden_size": 5120,
             "intermediate_size": 13824,
             "num_hidden_layers": 48,
+            "num_attention_heads": 40,
+            "num_key_value_heads": 8,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "32B": Model(
+        "Qwen2Config",  # Qwen2.5-32B
+        {
+            "vocab_size": 152064,
+            "hidden_size": 5120,
+            "intermediate_size": 27648,
+            "num_hidden_layers": 64,
             "num_attention_heads": 40,
             "num_key_value_heads": 8,
             "tie_word_embeddings": False,
@@ -92,13 +118,13 @@ def shape(name: str) -> Shape:
     return shape_of(config, {n: tuple(p.shape) for n, p in model.named_parameters()})
 
 
-def typical(name: str) -> Job:
-    """A search over a base and three parents in bfloat16, scored on few-shot prompts."""
+def typical(name: str, n_parents: int = N_PARENTS) -> Job:
+    """A search over a base and some parents in bfloat16, scored on few-shot prompts."""
     found = shape(name)
     return Job(
         shape=found,
-        checkpoints=(2 * found.parameters,) * (1 + N_PARENTS),
-        n_parents=N_PARENTS,
+        checkpoints=(2 * found.parameters,) * (1 + n_parents),
+        n_parents=n_parents,
         itemsize=2,
         live_itemsize=2,
         load=Load(BATCH, TOKENS),
@@ -107,13 +133,17 @@ def typical(name: str) -> Job:
 
 
 def plans(profile: str) -> dict[str, Plan]:
-    """By model: the typical search, with the largest batch that fits if the default's does not."""
-    return {name: largest_batch(plan(typical(name), machine(profile))) for name in MODELS}
+    """By model: the typical search, its devices dealt out to workers; see `largest_batch`."""
+    return {name: largest_batch(best_crew(typical(name), machine(profile))) for name in MODELS}
 
 
 def largest_batch(found: Plan) -> Plan:
-    """The plan itself if it fits, else with the first halved batch that does; else the plan itself."""
+    """The plan itself if it fits, else with the first halved batch that does; else the plan itself.
+
+    The devices of all workers may be dealt out anew.
+    """
+    whole = replace(found.machine, devices=found.machine.devices * found.machine.workers, workers=1)
     size = found.job.load.batch_size
     smaller = (replace(found.job, load=replace(found.job.load, batch_size=size >> k)) for k in range(size.bit_length()))
-    fitting = (p for p in (plan(job, found.machine) for job in smaller) if p.placement is not None)
-    return next(fitting, found)
+    fitting = (p for p in (best_crew(job, whole) for job in smaller) if p.placement is not None)
+    return found if found.placement is not None else next(fitting, found)

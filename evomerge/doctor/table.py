@@ -10,7 +10,7 @@ from evomerge.doctor import timing
 from evomerge.doctor.checks import Examination
 from evomerge.doctor.findings import Finding
 from evomerge.doctor.profiles import largest_batch
-from evomerge.memory.plan import Plan
+from evomerge.memory.plan import Machine, Plan
 from evomerge.memory.words import WHERE, gb, load_words, ways_out
 from evomerge.reports.grids import Grid
 
@@ -23,9 +23,21 @@ def memory_grid(plans: Mapping[str, Plan], title: str) -> Grid:
     """One column for each plan, all that is held at once in the rows."""
     rows: dict[str, list[str]] = {}
     for found in plans.values():
-        for name, cell in _cells(found).items():
+        for name, cell in (_crew(found.machine) | _cells(found)).items():
             rows.setdefault(name, []).append(cell)
+    alone = (
+        {"workers on the machine", "devices of a worker"} if all(_alone(p.machine) for p in plans.values()) else set()
+    )
+    rows = {name: cells for name, cells in rows.items() if name not in alone}
     return Grid(title, ("", *plans), tuple((name, *cells) for name, cells in rows.items()))
+
+
+def _alone(machine: Machine) -> bool:
+    return machine.workers == machine.devices == 1
+
+
+def _crew(machine: Machine) -> dict[str, str]:
+    return {"workers on the machine": str(machine.workers), "devices of a worker": str(machine.devices)}
 
 
 def _cells(found: Plan) -> dict[str, str]:
@@ -50,12 +62,21 @@ def profile_lines(plans: Mapping[str, Plan], profile: str) -> list[str]:
 
 def _verdict(found: Plan) -> str:
     if found.placement is not None:
-        return f"{WHERE[found.placement]}."
+        return f"{crew_words(found)}{WHERE[found.placement]}."
     smaller = largest_batch(found)
     if smaller.placement is not None:
         size = smaller.job.load.batch_size
-        return f"fits with backend.batch_size={size}: {WHERE[smaller.placement]}."
+        return f"fits with backend.batch_size={size}: {crew_words(smaller)}{WHERE[smaller.placement]}."
     return "does not fit: use a larger device or a smaller model."
+
+
+def crew_words(found: Plan) -> str:
+    """How many workers on how many devices each; nothing for one worker on one."""
+    workers, devices = found.machine.workers, found.machine.devices
+    if workers == devices == 1:
+        return ""
+    each = "a device" if devices == 1 else f"{devices} devices (backend.device_map=balanced)"
+    return f"{workers} worker{'s' if workers > 1 else ''} of {each}{' each' if workers > 1 else ''}, "
 
 
 def time_grid(found: timing.Estimate) -> Grid:

@@ -1,8 +1,9 @@
 """How long a search will take, from a short measured run: one merge, a few items of each task, extrapolated.
 
 Each task is timed on a handful of requests and on whole batches, after a warm-up; the fastest and the slowest second
-per item make the range, for small batches leave a device idle and items differ in length. The run is that of one
-worker, from nothing: what a journal already holds is not paid again.
+per item make the range, for small batches leave a device idle and items differ in length. The run is from nothing: what
+a journal already holds is not paid again. Several workers are taken to be as fast as the one that is timed, and the
+search to keep them all busy: a generational optimizer waits for the last of each batch, which is not counted.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of a search from its start. phases: in order, summing up to `total` less `loading`."""
+    """Seconds of a search from its start. phases: in order, summing up to `total` less `loading`, over all workers."""
 
     loading: float
     merge: Span
@@ -55,14 +56,15 @@ class Estimate:
     candidate: Span  # merge and the items of a draw
     phases: Mapping[str, Span]
     total: Span
+    workers: int = 1
 
 
-def measure(plan: Plan, requests: Mapping[str, Asked], tell: Tell = lambda line: None) -> Estimate:
+def measure(plan: Plan, requests: Mapping[str, Asked], tell: Tell = lambda line: None, *, workers: int = 1) -> Estimate:
     """Open the live model and time it; `tell` is called with what is being done. Takes seconds to a few minutes."""
     evaluator = plan.evaluator
     tell("loading the live model")
     with _clock(evaluator.device) as loading:
-        evaluator.open()
+        bench = evaluator.open()
     tell("building a candidate")
     merge = _merging(plan)
     items = {}
@@ -71,7 +73,8 @@ def measure(plan: Plan, requests: Mapping[str, Asked], tell: Tell = lambda line:
         items[task.name] = per_item(
             task, plan.items["search"][task.name], requests[task.name].per_item, evaluator.backend, evaluator.device
         )
-    return extrapolate(plan, loading(), merge, items)
+    bench.close()
+    return extrapolate(plan, loading(), merge, items, workers=workers)
 
 
 def _merging(plan: Plan) -> Span:
@@ -108,7 +111,7 @@ def _portion(ids: Sequence[str], number: int, requests: int, per_item: float) ->
 # ---------------------------------------------------------------- extrapolating
 
 
-def extrapolate(plan: Plan, loading: float, merge: Span, items: Mapping[str, Span]) -> Estimate:
+def extrapolate(plan: Plan, loading: float, merge: Span, items: Mapping[str, Span], *, workers: int = 1) -> Estimate:
     """The seconds of all phases, from those of a merge and of an item of each task."""
     each = {split: _one(merge, items, plan.items[split]) for split in ("search", "selection", "test")}
     asked = drawn(plan)
@@ -117,25 +120,30 @@ def extrapolate(plan: Plan, loading: float, merge: Span, items: Mapping[str, Spa
     control = plan.make_control(()).lag if plan.make_control else 0
     finalists = (n_references + 1, n_references + bool(control) + plan.finalists + 1)  # the last: the mean
     phases = {
-        "references": each["search"].times(n_references),
-        "search": _searching(plan.budget, sum(map(len, asked.values())), candidate),
-        "control": candidate.times(control),
-        "selection": each["selection"].times(*finalists),
-        "test": each["test"].times(*finalists),
+        "references": each["search"].times(_turns(n_references, workers)),
+        "search": _searching(plan.budget, sum(map(len, asked.values())), candidate, workers),
+        "control": candidate.times(_turns(control, workers)),
+        "selection": each["selection"].times(*(_turns(n, workers) for n in finalists)),
+        "test": each["test"].times(*(_turns(n, workers) for n in finalists)),
     }
     total = sum(phases.values(), Span(loading, loading))
-    return Estimate(loading, merge, items, candidate, phases, total)
+    return Estimate(loading, merge, items, candidate, phases, total, workers)
+
+
+def _turns(n: int, workers: int) -> int:
+    """Candidates, one after another, of the worker that has most of n."""
+    return -(-n // workers)
 
 
 def _one(merge: Span, items: Mapping[str, Span], ids: Mapping[str, Sequence[str]]) -> Span:
     return sum((items[task].times(len(some)) for task, some in ids.items()), merge)
 
 
-def _searching(budget: Budget, wanted: int, each: Span) -> Span:
+def _searching(budget: Budget, wanted: int, each: Span, workers: int) -> Span:
     """The search phase under its budget: the limit that is reached first. wanted: items of a candidate."""
     counts = [budget.evaluations, budget.items // wanted if budget.items else None]
     known = [c for c in counts if c is not None]
-    whole = each.times(min(known)) if known else Span(float("inf"), float("inf"))
+    whole = each.times(_turns(min(known), workers)) if known else Span(float("inf"), float("inf"))
     limit = budget.seconds or float("inf")
     return Span(min(whole.low, limit), min(whole.high, limit + each.high))  # seconds are looked at between batches
 

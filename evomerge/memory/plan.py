@@ -7,13 +7,17 @@ Sizes are bytes unless a name says entries. The counts follow what is held at on
   log-softmax, and still the log-softmax of the batch before: three times batch * tokens * vocabulary.
 
 Building ends before scoring begins, so only the larger of the two is counted beside model and parents.
+
+A worker may spread its model over several devices, and several workers may share a host. Weights of a model in M
+pieces are counted as an even share and two blocks on the fullest device, which bounds what accelerate's split gives
+for 7B to 70B. Workers on one memory map the same parents, which lie there once; all else each has for itself.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from evomerge.models import layout
@@ -24,6 +28,9 @@ Placement = Literal["device", "host", "disk"]
 SPARE = 0.05
 #: What the process itself holds on the host: python, torch, lm-eval, the tasks' documents.
 PROCESS = 2 * 10**9
+#: What each further process holds where it has no device of its own: 0.26 GB measured, and its tasks' documents.
+WORKER = 5 * 10**8
+UNEVEN = 2  # blocks by which the fullest of several devices exceeds an even share
 FLOAT32 = 4
 
 
@@ -75,11 +82,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Machine:
-    """Free bytes. `unified`: device and host share one memory (cpu, mps), and `device` is what is free of it."""
+    """Free bytes. `unified`: device and host share one memory (cpu, mps), and `device` is what is free of it.
+
+    device: free on each of the `devices` over which a worker spreads its model. workers: those that share the host.
+    """
 
     device: int
     host: int
     unified: bool = False
+    devices: int = 1
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -96,18 +108,35 @@ class Plan:
 
     @property
     def resident_peak(self) -> int:
-        """On the device, with all parents there."""
-        return self.parents + self.live + max(self.evaluator, self.building)
+        """With all parents on the devices: on the fullest one, or of all workers where memory is one."""
+        return self.share(sum(self.job.checkpoints)) + self._workers(self.building)
 
     @property
     def streamed_peak(self) -> int:
-        """On the device, with checkpoints' tensors brought there one by one; factors of adapters stay there."""
-        return sum(self.job.adapters) + self.live + max(self.evaluator, self.building + self.copying)
+        """The same with checkpoints' tensors brought there one by one; factors of adapters stay there."""
+        return self._workers(self.building + self.copying)
+
+    def _workers(self, building: int) -> int:
+        each = self.share(sum(self.job.adapters)) + self.share(self.live) + max(self.evaluator, building)
+        if not self.machine.unified:
+            return each
+        return self.machine.workers * each + (self.machine.workers - 1) * WORKER
+
+    def share(self, weights: int) -> int:
+        """Of a model's weights, or of several models', what lies on the fullest device of a worker."""
+        n, layers = self.machine.devices, self.job.shape.layers
+        return weights if n == 1 else min(weights, -(-weights // n) + UNEVEN * weights // layers)
 
     @property
     def loading(self) -> int:
-        """On the host while transformers loads the live model, before it moves to the device."""
-        return PROCESS + (0 if self.machine.unified else self.live)
+        """On the host while transformers loads live models: one image of the files, or a copy each if they are cast."""
+        cast = self.job.live_itemsize != self.job.itemsize
+        copies = 0 if self.machine.unified else self.machine.workers if cast else 1
+        return self._processes + copies * self.live
+
+    @property
+    def _processes(self) -> int:
+        return PROCESS * (1 if self.machine.unified else self.machine.workers)
 
     @property
     def placement(self) -> Placement | None:
@@ -117,7 +146,7 @@ class Plan:
             return None
         if self.resident_peak <= room:
             return "device"
-        return "host" if not self.machine.unified and PROCESS + self.parents <= host else "disk"
+        return "host" if not self.machine.unified and self._processes + self.parents <= host else "disk"
 
 
 def usable(free: int) -> int:
@@ -131,12 +160,17 @@ def plan(job: Job, machine: Machine) -> Plan:
     return Plan(
         parents=sum(job.checkpoints) + sum(job.adapters),
         live=shape.parameters * job.live_itemsize,
-        evaluator=evaluating(shape, job.load, job.live_itemsize),
+        evaluator=evaluating(_piece(shape, machine.devices), job.load, job.live_itemsize),
         building=deltas + building(shape, job.n_parents, job.slice_entries, prepares=job.prepares),
         copying=shape.largest * len(job.checkpoints) * job.itemsize,
         job=job,
         machine=machine,
     )
+
+
+def _piece(shape: Shape, devices: int) -> Shape:
+    """What one device of several computes with: its own layers' caches; the logits pass through the first and last."""
+    return shape if devices == 1 else replace(shape, layers=min(shape.layers, -(-shape.layers // devices) + UNEVEN))
 
 
 def building(shape: Shape, n_parents: int, slice_entries: int, *, prepares: bool) -> int:

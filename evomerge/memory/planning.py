@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from evomerge.errors import ParentError
 from evomerge.families import Space, Task
+from evomerge.memory.crews import fewest_devices
 from evomerge.memory.plan import Machine, Plan, plan
 from evomerge.memory.prompts import Asked, ask_all, load_of, max_length_of
 from evomerge.memory.words import job_of, machine_of, methods_of, read_config
@@ -29,25 +31,66 @@ def plan_search(
     dtype: str,
     batch_size: int,
     max_length: int | None = None,
+    workers: int = 1,
+    devices: float = 1,
 ) -> tuple[Plan, Mapping[str, Asked]]:
     """The plan, and how each task asks. To be made before the live model is loaded: that is counted in.
 
-    recipe: any candidate, it names the methods in use. batch_size, max_length: the backend's. The tasks' requests are
-    built here; the tasks keep them. Raises EvomergeError without a tokenizer or for an unknown architecture or dtype;
-    evomerge.memory.words.check tells whether the plan fits.
+    recipe: any candidate, it names the methods in use. batch_size, max_length: the backend's. workers: those that share
+    this machine; devices: what each of them has, below 1 if several share a device (see `devices_of`). The tasks'
+    requests are built here; the tasks keep them. Raises EvomergeError without a tokenizer or for an unknown
+    architecture or dtype; evomerge.memory.words.check tells whether the plan fits.
     """
     pick_dtype(dtype)
     asked = ask_all(tasks, _tokenizer(family))
     load = load_of(list(asked.values()), batch_size, max_length_of(read_config(family), max_length))
-    there = machine if isinstance(machine, Machine) else machine_of(machine)
+    there = machine if isinstance(machine, Machine) else machine_of(machine, every=workers * devices > 1)
+    there = replace(there, device=int(there.device * min(1, devices)), devices=max(1, int(devices)), workers=workers)
     return plan(job_of(family, recipe=recipe, dtype=dtype, load=load), there), asked
+
+
+def devices_given(executor: Mapping[str, Any]) -> float:
+    """Devices of a worker: what the settings of its executor say, else all that this process sees."""
+    said = executor.get("gpus_per_worker") or executor.get("num_gpus")
+    alone = str(executor.get("_target_", "")).endswith(".Local")
+    return float(said or (torch.cuda.device_count() if alone else 1) or 1)
+
+
+def workers_here(executor: Mapping[str, Any], workers: int) -> int:
+    """How many of the workers share this machine: of a cluster that was there before, nobody knows."""
+    return 1 if executor.get("address") else workers
+
+
+def devices_of(backend: Any, given: float) -> float:
+    """Devices that the backend makes use of in a worker that is given so many; a part of one stays a part."""
+    parallel, placed = getattr(backend, "tensor_parallel", 1), getattr(backend, "device_map", None)
+    if given < 1 or isinstance(placed, str):
+        return given
+    return parallel if placed is None else max(1, len(set(placed.values()) - {"cpu"}))
+
+
+def settle(found: Plan, evaluator: Any) -> Plan:
+    """Do as the plan says: where the parents lie, and whether device_map=auto spreads the live model.
+
+    Returns the plan that holds then. Changes the family and the backend in place.
+    """
+    backend = evaluator.backend
+    if getattr(backend, "device_map", None) == "auto":
+        found = fewest_devices(found)
+        backend.device_map = "balanced" if found.machine.devices > 1 else None
+    evaluator.family.resident = found.placement == "device"
+    return found
+
+
+def choices_of(space: Space) -> list[Recipe]:
+    """A candidate for each choice that a space offers."""
+    levels = max((v.levels for v in space.variables), default=0) or 1
+    return [space.decode(np.full(space.size, gene_of(i, levels))) for i in range(levels)]
 
 
 def dearest(space: Space) -> Recipe:
     """A candidate for the plan: of one for each choice that a space offers, the one most of whose methods prepare."""
-    levels = max((v.levels for v in space.variables), default=0) or 1
-    recipes = [space.decode(np.full(space.size, gene_of(i, levels))) for i in range(levels)]
-    return max(recipes, key=lambda recipe: sum(get(name).prepare is not None for name in methods_of(recipe)))
+    return max(choices_of(space), key=lambda recipe: sum(get(name).prepare is not None for name in methods_of(recipe)))
 
 
 def _tokenizer(family: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import psutil
 import torch
@@ -18,6 +18,8 @@ from evomerge.models.blank import pick_dtype
 from evomerge.models.family import bytes_of, checkpoint_dtype, free_bytes
 from evomerge.types import Recipe
 
+#: Settings in words, and the job and machine that they make.
+Way: TypeAlias = tuple[str, Job, Machine]
 RANKS: tuple[Placement | None, ...] = (None, "disk", "host", "device")
 WHERE = {
     "device": "all parents stay on the device",
@@ -25,6 +27,7 @@ WHERE = {
     "disk": "parents are read from disk tensor by tensor for every candidate, which is slow",
     None: "it does not fit",
 }
+MOST = 8  # devices in one machine: no more are suggested
 SHORTEST = 64  # tokens: no max_length below this is suggested
 
 
@@ -32,29 +35,56 @@ def check(found: Plan) -> None:
     """Raises ConfigError, with the numbers and the way out, if the search fits nowhere."""
     if found.placement is not None:
         return
-    if found.loading > usable(found.machine.host):
+    machine, remedies = found.machine, ways_out(found)
+    if found.loading > usable(machine.host):
+        fewer = "fewer workers, " if machine.workers > 1 else ""
         raise ConfigError(
-            f"the live model takes {gb(found.live)} of host memory while it is loaded, and {gb(found.machine.host)} "
-            "are free. Use dtype=bfloat16, a machine with more memory, or a smaller model."
+            f"the live model takes {gb(found.live)} of host memory while it is loaded{_in_all(found)}, and "
+            f"{gb(machine.host)} are free. Use {fewer}dtype=bfloat16, a machine with more memory, or a smaller model."
         )
-    remedies = ways_out(found)
     advice = f"Set {', or '.join(remedies)}." if remedies else "Use a larger device or a smaller model."
     raise ConfigError(
-        f"{gb(found.machine.device)} are free on the device ({gb(usable(found.machine.device))} after a reserve) and "
-        f"the search needs {gb(found.streamed_peak)}: {gb(found.live)} for the live model, {gb(found.evaluator)} for "
-        f"scoring {load_words(found.job.load)}, {gb(found.building + found.copying)} while building. {advice}"
+        f"{gb(machine.device)} are free on {device_words(machine)} ({gb(usable(machine.device))} after a reserve) and "
+        f"the search needs {gb(found.streamed_peak)}{_crew(machine)}: {gb(found.share(found.live))} for the live "
+        f"model, {gb(found.evaluator)} for scoring {load_words(found.job.load)}, "
+        f"{gb(found.building + found.copying)} while building. {advice}"
     )
+
+
+def _in_all(found: Plan) -> str:
+    return f", {gb(found.loading)} with all {found.machine.workers} workers" if found.machine.workers > 1 else ""
+
+
+def _crew(machine: Machine) -> str:
+    """Whose peak is told: where memory is one, that of all workers together."""
+    return f" for {machine.workers} workers, each" if machine.unified and machine.workers > 1 else ""
 
 
 def ways_out(found: Plan) -> list[str]:
     """Settings under which the search fits, or its parents come nearer to the device; at most one of a kind."""
-    kinds = (_batches(found.job), _lengths(found.job), _dtypes(found.job), _parents(found.job))
-    firsts = (next((words for words, job in kind if _helps(job, found)), None) for kind in kinds)
+    job, machine = found.job, found.machine
+    kinds: list[list[Way]] = [
+        [(words, other, machine) for words, other in kind]
+        for kind in (_batches(job), _lengths(job), _dtypes(job), _parents(job))
+    ]
+    kinds.append(list(_machines(machine, job)))
+    firsts = (next((way[0] for way in kind if _helps(way, found)), None) for kind in kinds)
     return [words for words in firsts if words]
 
 
-def _helps(job: Job, found: Plan) -> bool:
-    return RANKS.index(plan(job, found.machine).placement) > RANKS.index(found.placement)
+def _helps(way: Way, found: Plan) -> bool:
+    _, job, machine = way
+    return RANKS.index(plan(job, machine).placement) > RANKS.index(found.placement)
+
+
+def _machines(machine: Machine, job: Job) -> Iterator[Way]:
+    """Fewer workers on one memory, or a worker's model over more devices of the same size."""
+    if machine.unified:
+        for n in _halves(machine.workers):
+            yield f"executor.workers={n}", job, replace(machine, workers=n)
+        return
+    for n in range(machine.devices + 1, MOST + 1):
+        yield f"backend.device_map=balanced over {n} devices", job, replace(machine, devices=n)
 
 
 def _batches(job: Job) -> Iterator[tuple[str, Job]]:
@@ -95,7 +125,20 @@ def _halves(n: int) -> list[int]:
 def sentence(found: Plan) -> str:
     """Where the parents lie, with the peak; for a search that fits."""
     peak = found.resident_peak if found.placement == "device" else found.streamed_peak
-    return f"{WHERE[found.placement]}; peak {gb(peak)} of {gb(found.machine.device)} free"
+    whose = f" of all {found.machine.workers} workers" if found.machine.unified and found.machine.workers > 1 else ""
+    return f"{WHERE[found.placement]}; peak{whose} {gb(peak)} of {gb(found.machine.device)} free{_where(found.machine)}"
+
+
+def _where(machine: Machine) -> str:
+    """Nothing to say of one worker on one device."""
+    each = f" on each of its {machine.devices} devices" if machine.devices > 1 else ""
+    if machine.workers == 1 or machine.unified:
+        return each
+    return f"{each or ' on its device'}, for each of {machine.workers} workers"
+
+
+def device_words(machine: Machine) -> str:
+    return "the device" if machine.devices == 1 else f"each of {machine.devices} devices"
 
 
 def load_words(load: Load) -> str:
@@ -152,5 +195,9 @@ def folder_bytes(adapter: Any) -> int:
     return sum(path.stat().st_size for path in Path(adapter.folder).glob("*.safetensors"))
 
 
-def machine_of(device: torch.device) -> Machine:
-    return Machine(free_bytes(device), psutil.virtual_memory().available, unified=device.type != "cuda")
+def machine_of(device: torch.device, *, every: bool = False) -> Machine:
+    """What is free now on the device, or, of every visible CUDA device, on the fullest."""
+    many = every and device.type == "cuda"
+    devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if many else [device]
+    free = min(map(free_bytes, devices))
+    return Machine(free, psutil.virtual_memory().available, unified=device.type != "cuda")

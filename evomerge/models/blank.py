@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,14 @@ def pick_dtype(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def live_model(folder: Path, device: torch.device, dtype: str) -> tuple[Any, Any]:
-    """Model and tokenizer, the model in eval mode on the device. Code in the checkpoint is never run."""
+def live_model(
+    folder: Path, device: torch.device, dtype: str, device_map: Mapping[str, int | str] | None = None
+) -> tuple[Any, Any]:
+    """Model and tokenizer, the model in eval mode on the device. Code in the checkpoint is never run.
+
+    device_map: module -> device, for a model on several, as evomerge.models.device_map settles it. Where file and live
+    model have one dtype, the files are mapped, and the host holds no copy of its own until weights are written.
+    """
     from transformers import AutoTokenizer
     from transformers.utils import logging
 
@@ -45,13 +51,13 @@ def live_model(folder: Path, device: torch.device, dtype: str) -> tuple[Any, Any
     auto, _ = _recognised(folder)
     wanted = pick_dtype(dtype)
     try:
-        model = auto.from_pretrained(folder, dtype=wanted, **_OWN)
+        model = auto.from_pretrained(folder, dtype=wanted, device_map=device_map and dict(device_map), **_OWN)
         tokenizer = AutoTokenizer.from_pretrained(folder, **_OWN)
     except Exception as e:  # transformers raises many kinds: unknown types, missing files, failed validation
         raise _unloadable(folder, e) from e
     _refuse_encoder(folder, model)
     _keep_untied(model)
-    return model.to(device).eval(), tokenizer
+    return (model if device_map else model.to(device)).eval(), tokenizer
 
 
 def _keep_untied(model: Any) -> None:
@@ -87,7 +93,7 @@ def targets(model: Any, names: Iterable[str]) -> dict[str, torch.Tensor]:
     Raises ParentError where checkpoint and live model do not cover each other: writing by guess would leave a part of
     the model unmerged.
     """
-    live = dict(model.state_dict(keep_vars=True))
+    live = live_tensors(model)
     return _views(live, naming.once(_homes(model, live, names), live))
 
 
@@ -96,8 +102,28 @@ def verify(model: Any, names: Iterable[str], read: Callable[[str], torch.Tensor]
 
     To be asked before the first write. One pass, tensor by tensor, every name of a tied tensor too. Raises ParentError.
     """
-    live = dict(model.state_dict(keep_vars=True))
+    live = live_tensors(model)
     naming.verify(_views(live, _homes(model, live, names)), read)
+
+
+def live_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Name -> tensor that a forward pass computes with.
+
+    Of weights that wait on the host for their device, the copy that accelerate's hooks hold: what the model itself
+    shows of them is empty between passes, and each pass copies from that one.
+    """
+    found = dict(model.state_dict(keep_vars=True))
+    return {name: _kept(model, name, tensor) for name, tensor in found.items()}
+
+
+def _kept(model: Any, name: str, shown: torch.Tensor) -> torch.Tensor:
+    """The tensor as shown, or the one in its place that an accelerate hook keeps on the host."""
+    if not shown.is_meta:
+        return shown
+    owner, _, own = name.rpartition(".")
+    hook = getattr(model.get_submodule(owner), "_hf_hook", None)
+    maps = (getattr(h, "weights_map", None) for h in getattr(hook, "hooks", (hook,)))
+    return next((m[own] for m in maps if m is not None), shown)
 
 
 def _homes(model: Any, live: dict[str, torch.Tensor], names: Iterable[str]) -> dict[str, naming.Home]:

@@ -27,9 +27,35 @@ def test_a_healthy_search_has_no_problem_and_nothing_is_written(command, tmp_pat
     found = examined(command, tmp_path, quick=False)
     assert found.findings.works and not (tmp_path / "run").exists()
     topics = [f.topic for f in found.findings.all]
-    wanted = ["settings", "device", "base", "parent", "shapes", "tokenizer", "space", "items", "memory", "disk", "time"]
+    wanted = [
+        "settings",
+        "device",
+        "executor",
+        "base",
+        "parent",
+        "shapes",
+        "tokenizer",
+        "space",
+        "items",
+        "memory",
+        "disk",
+        "time",
+    ]
     assert list(dict.fromkeys(topics)) == wanted
     assert found.estimate.total.high > found.estimate.total.low > 0
+
+
+def test_the_executor_and_its_workers_are_told_and_planned_for(command, tmp_path):
+    alone = examined(command, tmp_path, "executor=local")
+    assert "executor: local, 1 worker" in told(alone) and alone.memory.machine.workers == 1
+    two = examined(command, tmp_path, "executor=processes", "executor.workers=2", "threads=1")
+    assert "executor: processes, 2 workers" in told(two) and two.memory.machine.workers == 2
+    assert [line for line in told(two) if "peak of all 2 workers" in line]
+
+
+def test_more_gpus_than_there_are_is_a_problem_with_the_executor(command, tmp_path):
+    found = examined(command, tmp_path, "executor=processes", "executor.devices=[0]")
+    assert [p for p in told(found, "problem") if "executor.devices is [0]" in p]
 
 
 def test_quick_leaves_the_model_where_it_is(command, tmp_path):

@@ -44,6 +44,13 @@ def test_a_profile_without_parents_is_a_table_of_known_models(capsys):
     assert "7B on 24gb: fits with backend.batch_size=8" in told and "70B on 24gb: does not fit" in told
 
 
+def test_a_profile_of_several_devices_deals_them_out(capsys):
+    assert main(["doctor", "--profile", "8x80gb"]) == 0
+    told = capsys.readouterr().out
+    assert "7B on 8x80gb: 8 workers of a device each, " in told and "workers on the machine" in told
+    assert "70B on 8x80gb: 2 workers of 4 devices (backend.device_map=balanced) each, " in told
+
+
 def test_a_profile_with_parents_is_theirs(command, tmp_path, capsys):
     assert main(["doctor", *command[1:], f"run={tmp_path / 'run'}", "--profile", "24gb"]) == 0
     told = capsys.readouterr().out

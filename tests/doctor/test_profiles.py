@@ -24,7 +24,9 @@ def by_hand(name: str) -> int:
     return 2 * c["vocab_size"] * hidden + c["num_hidden_layers"] * block + hidden
 
 
-@pytest.mark.parametrize("name, published", [("7B", 7.6e9), ("14B", 14.8e9), ("70B", 70.6e9)])
+@pytest.mark.parametrize(
+    "name, published", [("7B", 7.6e9), ("8B", 8.03e9), ("14B", 14.8e9), ("32B", 32.8e9), ("70B", 70.6e9)]
+)
 def test_parameters_are_those_of_the_public_models(name, published):
     assert shape(name).parameters == by_hand(name)
     assert shape(name).parameters == pytest.approx(published, rel=0.01)
@@ -55,6 +57,8 @@ def test_the_cache_of_the_70b_model_is_320_kib_a_token():
         ("80gb", "7B", "host", 32),  # 76 GB of weights leave no room for logits
         ("80gb", "14B", "host", 32),
         ("80gb", "70B", None, 32),  # the model alone takes 141 GB
+        ("8x80gb", "7B", "host", 32),
+        ("8x80gb", "70B", "host", 32),
     ],
 )
 def test_verdicts(profile, name, placement, batch_size):
@@ -68,6 +72,12 @@ def test_the_batch_is_halved_no_further_than_needed():
     twice = replace(fitting, load=replace(fitting.load, batch_size=2 * fitting.load.batch_size))
     assert plan(fitting, MACHINES["24gb"]).placement is not None
     assert plan(twice, MACHINES["24gb"]).placement is None
+
+
+def test_eight_devices_are_eight_workers_or_as_few_as_a_model_needs():
+    crews = {name: found.machine for name, found in plans("8x80gb").items()}
+    assert (crews["7B"].workers, crews["7B"].devices) == (8, 1)
+    assert crews["70B"].devices > 1 and crews["70B"].workers * crews["70B"].devices == 8
 
 
 def test_an_unknown_profile_names_the_known():

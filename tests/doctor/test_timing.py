@@ -70,6 +70,16 @@ def test_the_limit_that_is_reached_first_ends_the_search(plan, budget, n):
     assert estimate.phases["search"].low == pytest.approx(n * each)
 
 
+def test_workers_share_what_can_be_shared(plan):
+    seconds = dict.fromkeys(plan.items["search"], SECOND)
+    one, three = (extrapolate(plan, 7.0, SECOND, seconds, workers=n) for n in (1, 3))
+    assert three.candidate == one.candidate and three.loading == one.loading
+    for phase, span in one.phases.items():
+        assert span.low / 3 <= three.phases[phase].low <= span.low / 3 + one.phases["references"].low
+    n = len(plan.references)
+    assert three.phases["references"].low == pytest.approx(one.phases["references"].low * -(-n // 3) / n)
+
+
 class Slow:
     """A task whose items take a known time after the first call."""
 

@@ -7,15 +7,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
-from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig
 
 from evomerge import build
 from evomerge.backends.hf import HFBackend
+from evomerge.doctor.profiles import MODELS, typical
 from evomerge.memory.plan import (
     PROCESS,
+    WORKER,
     Job,
     Load,
     Machine,
@@ -28,6 +31,7 @@ from evomerge.memory.plan import (
     usable,
 )
 from evomerge.methods import METHODS
+from evomerge.models import device_map
 from tests.models_pico import make_tokenizer
 
 GB = 10**9
@@ -123,7 +127,7 @@ def test_building_holds_no_more_than_the_plan_says(name, n_parents, monkeypatch)
 
     def merge():
         slicers, keys = [values(p) for p in parents], tuple(range(len(parents)))
-        for _ in build._slices(method, knobs, whole, slicers, base, keys, torch.device("cpu")):
+        for _ in build._slices(method, knobs, whole, None, slicers, base, keys, torch.device("cpu")):
             pass
 
     shape = replace(SHAPE, largest=256 * 512, largest_block=256 * 512)
@@ -197,6 +201,67 @@ def test_the_host_must_hold_the_live_model_while_it_is_loaded():
 
 def test_on_one_memory_there_is_no_host_to_copy_from():
     assert plan(JOB, Machine(40 * GB, 40 * GB, unified=True)).placement == "disk"
+
+
+# ---------------------------------------------------------------- several devices, several workers
+
+
+@pytest.fixture(scope="module", params=["7B", "14B", "70B"])
+def large(request):
+    """A well-known model without weights, and the typical search over it."""
+    known = MODELS[request.param]
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(getattr(transformers, known.kind)(**known.settings))
+    return model, typical(request.param)
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_no_device_gets_more_of_the_live_model_than_the_plan_says(large, devices):
+    model, job = large
+    found = device_map.split(model, {i: 150 * GB for i in range(devices)}, torch.bfloat16)
+    held = dict.fromkeys(range(devices), 0)
+    for name, tensor in model.named_parameters():
+        held[device_map.device_of(found, name)] += 2 * tensor.numel()
+    planned = plan(job, Machine(80 * GB, 999 * GB, devices=devices))
+    assert sum(held.values()) == planned.live
+    assert planned.live / devices <= max(held.values()) <= planned.share(planned.live)
+
+
+def test_each_of_several_devices_holds_its_piece_and_what_is_computed_there():
+    one, four = (plan(JOB, Machine(80 * GB, 512 * GB, devices=n)) for n in (1, 4))
+    assert four.share(four.live) == 14 * GB // 4 + 2 * 14 * GB // 28
+    assert four.parents == one.parents and four.building == one.building
+    assert four.resident_peak < one.resident_peak and four.placement == "device"
+    deep = replace(JOB, shape=replace(SHAPE, vocabulary=1, layers=80))
+    caches = [plan(deep, Machine(80 * GB, 512 * GB, devices=n)).evaluator for n in (1, 4)]
+    assert caches[1] - caches[0] == cache_of(replace(deep.shape, layers=22 - 80), 8 * 512, 2)
+
+
+def test_workers_on_one_memory_share_the_parents_and_nothing_else():
+    one, three = (plan(JOB, Machine(10**15, 10**15, unified=True, workers=n)) for n in (1, 3))
+    assert three.resident_peak - one.resident_peak == 2 * (one.resident_peak - one.parents + WORKER)
+    assert three.streamed_peak - one.streamed_peak == 2 * (one.streamed_peak + WORKER)
+
+
+def test_workers_with_devices_of_their_own_share_the_host_alone():
+    one, eight = (plan(JOB, Machine(80 * GB, 512 * GB, workers=n)) for n in (1, 8))
+    assert (eight.resident_peak, eight.streamed_peak) == (one.resident_peak, one.streamed_peak)
+    assert eight.loading - one.loading == 7 * PROCESS, "the files are mapped, and lie there once"
+    cast = [plan(replace(JOB, live_itemsize=4), Machine(80 * GB, 512 * GB, workers=n)) for n in (1, 8)]
+    assert cast[1].loading - cast[0].loading == 7 * (PROCESS + 28 * GB), "each worker casts its own copy"
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(st.integers(1, 8), st.integers(1, 8), st.integers(1, 200), st.booleans())
+def test_more_devices_never_need_more_of_one_and_more_workers_never_less(devices, workers, memory, unified):
+    def found(devices, workers):
+        there = Machine(memory * GB, 10 * memory * GB, unified, 1 if unified else devices, workers)
+        return plan(JOB, there)
+
+    before = found(devices, workers)
+    assert found(devices + 1, workers).streamed_peak <= before.streamed_peak
+    after = found(devices, workers + 1)
+    assert after.streamed_peak >= before.streamed_peak and after.loading >= before.loading
 
 
 @settings(deadline=None, max_examples=50, derandomize=True)

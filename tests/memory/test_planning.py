@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from evomerge.backends.hf import HFBackend
+from evomerge.doctor.profiles import typical
 from evomerge.errors import ConfigError, ParentError
-from evomerge.memory.plan import Machine
-from evomerge.memory.planning import dearest, plan_search
+from evomerge.memory.plan import Machine, plan
+from evomerge.memory.planning import dearest, devices_of, plan_search, settle
 from evomerge.memory.words import methods_of
 from evomerge.models.family import open_family
 from evomerge.spaces.method_choice import MethodChoice
@@ -71,3 +74,39 @@ def test_of_a_space_with_choices_the_plan_sees_the_method_that_prepares():
     space = MethodChoice(pool, methods=["linear", "ties", "task_arithmetic"], groups=1)
     assert "ties" in methods_of(dearest(space))
     assert methods_of(dearest(WeightsSpace(pool, method="linear"))) == {"linear"}
+
+
+def test_workers_and_their_devices_are_planned_for(pico, tasks):
+    machine = planned(pico, tasks, workers=3, devices=2)[0].machine
+    assert (machine.workers, machine.devices, machine.device) == (3, 2, LARGE.device)
+    half = planned(pico, tasks, workers=2, devices=0.5)[0].machine
+    assert (half.workers, half.devices, half.device) == (2, 1, LARGE.device // 2)
+
+
+@pytest.mark.parametrize(
+    "settings, given, devices",
+    [
+        ({}, 4, 1),
+        ({"device_map": "balanced"}, 4, 4),
+        ({"device_map": {"a": 0, "b": 2, "c": "cpu"}}, 4, 2),
+        ({"device_map": "auto"}, 0.5, 0.5),
+    ],
+)
+def test_a_backend_uses_the_devices_it_spreads_over(settings, given, devices):
+    assert devices_of(HFBackend(**settings), given) == devices
+
+
+def test_a_backend_that_cuts_tensors_uses_as_many_devices():
+    assert devices_of(SimpleNamespace(tensor_parallel=4), 8) == 4
+
+
+@pytest.mark.parametrize("setting", [None, "auto", "balanced"])
+@pytest.mark.parametrize("free, spread", [(80, None), (40, "balanced")])
+def test_only_auto_is_decided_by_the_plan(setting, free, spread):
+    found = plan(typical("7B"), Machine(free * 10**9, 10**12, devices=8))
+    backend = HFBackend(device_map=setting)
+    evaluator = SimpleNamespace(backend=backend, family=SimpleNamespace(resident=None))
+    after = settle(found, evaluator)
+    assert backend.device_map == (spread if setting == "auto" else setting)
+    assert after.machine.devices == (1 if (setting, spread) == ("auto", None) else 8)
+    assert evaluator.family.resident == (after.placement == "device")

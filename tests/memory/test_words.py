@@ -34,12 +34,23 @@ def with_setting(job, words):
     return job
 
 
+def with_devices(machine, words):
+    found = re.search(r"over (\d+) devices|executor.workers=(\d+)", words)
+    if not found:
+        return machine
+    return replace(machine, devices=int(found[1])) if found[1] else replace(machine, workers=int(found[2]))
+
+
 @pytest.mark.parametrize("job", [typical("7B"), replace(typical("7B"), live_itemsize=4)], ids=["bf16", "float32"])
-@pytest.mark.parametrize("card", [SMALL_CARD, CARD, Machine(40 * GB, 64 * GB)], ids=["24", "80", "40"])
+@pytest.mark.parametrize(
+    "card",
+    [SMALL_CARD, CARD, Machine(40 * GB, 64 * GB), Machine(99 * GB, 99 * GB, unified=True, workers=4)],
+    ids=["24", "80", "40", "4 workers"],
+)
 def test_every_way_out_is_one(job, card):
     found = plan(job, card)
     for words in memory.ways_out(found):
-        after = plan(with_setting(job, words), card)
+        after = plan(with_setting(job, words), with_devices(card, words))
         assert memory.RANKS.index(after.placement) > memory.RANKS.index(found.placement), words
 
 
@@ -60,6 +71,24 @@ def test_a_model_too_large_for_any_setting_is_told_so():
 def test_a_host_too_small_to_load_the_model_is_named():
     with pytest.raises(ConfigError, match=r"15\.2 GB of host memory while it is loaded, and 16\.0 GB are free"):
         memory.check(plan(typical("7B"), Machine(80 * GB, 16 * GB)))
+
+
+def test_workers_too_many_for_one_memory_are_told_of_fewer():
+    found = plan(typical("7B"), Machine(120 * GB, 120 * GB, unified=True, workers=4))
+    with pytest.raises(ConfigError, match=r"the search needs \d+\.\d GB for 4 workers, each:.*executor\.workers=2"):
+        memory.check(found)
+
+
+def test_a_model_too_large_for_one_device_is_told_of_several():
+    with pytest.raises(ConfigError, match=r"backend\.device_map=balanced over 3 devices"):
+        memory.check(plan(typical("70B"), Machine(80 * GB, 999 * GB)))
+
+
+def test_a_plan_over_devices_and_workers_says_whose_peak_it_tells():
+    spread = plan(typical("70B"), Machine(80 * GB, 999 * GB, devices=4, workers=2))
+    assert memory.sentence(spread).endswith("free on each of its 4 devices, for each of 2 workers")
+    shared = plan(typical("7B"), Machine(400 * GB, 400 * GB, unified=True, workers=2))
+    assert "peak of all 2 workers" in memory.sentence(shared)
 
 
 def test_what_fits_passes():
