@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 
 from evomerge import build
 from evomerge.errors import MergeError
+from evomerge.methods import get
 from evomerge.methods.coefficients import of_differences
 from evomerge.models.family import Family
 from evomerge.models.lora import Adapter
@@ -84,6 +85,37 @@ def check(recipe: Recipe, family: Family) -> None:
     if family.vocabulary is not None:
         raise MergeError("the merged model has other tokens than its base. Export the whole model.")
 
+    _check_untouched(recipe, family)
+
+
+def _check_untouched(recipe: Recipe, family: Family) -> None:
+    """Refuse a recipe that changes a tensor which no adapter touches, as weights do whose sum is not one."""
+    planned, touched = build.layers(recipe), set(_touched(recipe, family))
+    for name, shape in family.shapes.items():
+        method = get(build.blend_of(recipe, planned, name, len(shape)).method)
+        scaled = method.on == "tensors" and shares(recipe, planned, name, len(shape)) is None
+        if scaled and name not in touched:
+            raise MergeError(
+                f"the recipe scales '{name}', which no adapter touches, and a scaled base is no adapter. Wanted "
+                "weights that add up to one (normalize: true), or a method on differences such as task_arithmetic; "
+                "or export the whole model."
+            )
+
+
+def shares(
+    recipe: Recipe, planned: Mapping[tuple[str, int], Slot], name: str, dimensions: int
+) -> dict[str, float] | None:
+    """Digest -> how often a parent's difference from the base is added to a tensor; None if that is not all."""
+    slot = build.slot_of(planned, name)
+    drawn = [recipe.parents[p] for p, _, _ in slot.sources] if slot else list(recipe.parents)
+    weights = of_differences(build.blend_of(recipe, planned, name, dimensions), len(drawn))
+    if weights is None:
+        return None
+    found = dict.fromkeys(drawn, 0.0)
+    for digest, weight in zip(drawn, weights, strict=True):
+        found[digest] += weight
+    return found
+
 
 def _touched(recipe: Recipe, family: Family) -> Iterator[str]:
     for name in sorted(family.shapes):
@@ -92,7 +124,8 @@ def _touched(recipe: Recipe, family: Family) -> Iterator[str]:
 
 
 def _adapters(recipe: Recipe, family: Family) -> list[Adapter]:
-    return [p for p in map(family.find, recipe.parents) if isinstance(p, Adapter)]
+    """Each once."""
+    return [p for p in map(family.find, dict.fromkeys(recipe.parents)) if isinstance(p, Adapter)]
 
 
 def _factored(
@@ -103,16 +136,15 @@ def _factored(
     device: torch.device,
     rank: int | None,
 ) -> Factored:
-    parents = [family.find(digest) for digest in recipe.parents]
-    factors = {i: p.factors(name, device) for i, p in enumerate(parents) if isinstance(p, Adapter) and p.touches(name)}
+    factors = {a.digest: a.factors(name, device) for a in _adapters(recipe, family) if a.touches(name)}
     total = sum(left.shape[1] for left, _ in factors.values())
-    coefficients = of_differences(build.blend_of(recipe, planned, name, 2), len(parents))
+    coefficients = shares(recipe, planned, name, 2)
     if coefficients is None:
         base = family.read(str(recipe.base), name, device).float()
         delta = _merged(recipe, family, planned, name, device) - base
         left, right, error = truncate(delta, rank or total)
         return Factored(left, right, error, float(torch.linalg.norm(delta.double())))
-    left, right = concatenate([(coefficients[i], *pair) for i, pair in factors.items()])
+    left, right = concatenate([(coefficients.get(digest, 0.0), *pair) for digest, pair in factors.items()])
     norm = float(torch.linalg.norm((left @ right).double()))
     if rank is None or rank >= total:
         return Factored(left, right, 0.0, norm)

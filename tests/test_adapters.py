@@ -21,7 +21,7 @@ from evomerge.models.family import open_family
 from evomerge.picks import pick
 from evomerge.spaces.references import references
 from evomerge.spaces.weights import WeightsSpace
-from evomerge.types import Blend
+from evomerge.types import Blend, Recipe, Slot
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # PEFT's, of tied embeddings
 CPU = torch.device("cpu")
@@ -189,6 +189,30 @@ def test_adapters_and_checkpoints_merge_together(pico, adapters):
 )
 def test_which_blends_are_sums_of_differences(blend, wanted):
     assert of_differences(blend, 2) == wanted
+
+
+def one_parent_a_block(family, method: str, **knobs) -> Recipe:
+    """Each block draws on one parent, which is not the same everywhere."""
+    blend = Blend(method, knobs)
+    slots = tuple(Slot(((block % 2, "model.layers", block),), {"*": blend}) for block in range(2))
+    digests = tuple(p.digest for p in family.parents)
+    outer = Blend("task_arithmetic", {"weight": 0.5})
+    return Recipe(digests, family.base.digest, slots, {"*": outer})
+
+
+def test_blocks_that_draw_on_parents_of_their_own_are_exported_as_they_are_built(family, pico, tmp_path):
+    recipe = one_parent_a_block(family, "task_arithmetic", weight=0.7)
+    assert set(family.stacks) == {"model.layers"}
+    assert export_adapter(recipe, family, tmp_path / "out", CPU, "").error == 0
+    wanted, merged = built(recipe, family), by_peft(pico["base"], tmp_path / "out")
+    for name in wanted:
+        torch.testing.assert_close(wanted[name], merged[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_merge_that_scales_what_no_adapter_touches_is_no_adapter(family, tmp_path):
+    recipe = one_parent_a_block(family, "linear", weight=0.7, normalize=False)
+    with pytest.raises(MergeError, match=r"scales .model\.layers\.0\..*weights that add up to one"):
+        export_adapter(recipe, family, tmp_path / "out", CPU, "")
 
 
 def test_moved_blocks_are_no_adapter(family, run, tmp_path):
