@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from evomerge.calibration.key import essential
 from evomerge.calibration.lookup import digest
 from evomerge.config import plain
 from evomerge.plan import Plan
@@ -20,7 +21,6 @@ GROUPS = (
     "estimator",
     "race",
     "objective",
-    "backend",
     "goals",
     "constraints",
 )
@@ -35,6 +35,7 @@ def identity_of(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], plan: Plan
     pool = family.pool()
     return {
         **{group: plain(cfg.get(group)) for group in GROUPS},
+        "backend": essential(plain(cfg.backend), plan.evaluator.backend),
         "seed": cfg.seed,
         "finalists": cfg.finalists,
         "max_failed": cfg.max_failed,

@@ -24,7 +24,7 @@ def settings_of(evaluator: Any, backend: Mapping[str, Any]) -> str:
     """Canonical JSON of what answers depend on. backend: its config, whose batch size and maximal length count."""
     facts: dict[str, Any] = {
         "tasks": [_of_task(task.identity()) for task in evaluator.tasks],
-        "backend": dict(backend),
+        "backend": essential(backend, evaluator.backend),
         "dtype": evaluator.dtype,
         "device": _device(evaluator.device),
         "threads": evaluator.threads or torch.get_num_threads(),
@@ -34,6 +34,11 @@ def settings_of(evaluator: Any, backend: Mapping[str, Any]) -> str:
     if any(hasattr(task, "observe") for task in evaluator.tasks):  # scored against what the references predict
         facts["references"] = sorted(parent.digest for parent in evaluator.family.all)
     return json.dumps(facts, sort_keys=True)
+
+
+def essential(settings: Mapping[str, Any], backend: Any) -> dict[str, Any]:
+    """A backend's settings without those that answers do not depend on: where a server is, how often it is tried."""
+    return {key: value for key, value in settings.items() if key not in getattr(backend, "incidental", ())}
 
 
 def file_name(settings: str) -> str:
