@@ -20,8 +20,10 @@ from evomerge.types import VECTORS, Blend, Method, Recipe, Slot, Source
 SLICE = 1 << 22
 #: Before a part of a recipe: a substring of the tensor's name, never a label.
 NAME = "name:"
+#: A part of a tensor, one slice per dimension.
+Box: TypeAlias = tuple[slice, ...]
 #: Box -> float32 slice on the device.
-Slicer: TypeAlias = Callable[[tuple[slice, ...]], torch.Tensor]
+Slicer: TypeAlias = Callable[[Box], torch.Tensor]
 
 
 def write(recipe: Recipe, family: Family, targets: Mapping[str, torch.Tensor]) -> None:
@@ -96,6 +98,22 @@ def merge_tensor(
     recipe: Recipe, planned: Mapping[tuple[str, int], Slot], family: Family, name: str, device: torch.device
 ) -> Iterator[tuple[tuple[slice, ...], torch.Tensor]]:
     """The merged tensor as (box, float32 slice on the device), in row-major order."""
+    return merge_box(recipe, planned, family, name, None, device)
+
+
+def merge_box(
+    recipe: Recipe,
+    planned: Mapping[tuple[str, int], Slot],
+    family: Family,
+    name: str,
+    within: Box | None,
+    device: torch.device,
+) -> Iterator[tuple[Box, torch.Tensor]]:
+    """One box of the merged tensor (None: all of it), bit-equal to these entries of the whole by the slice contract.
+
+    Yields (box, float32 slice on the device) with boxes in the whole tensor's coordinates. A method of scope "tensor"
+    still computes the whole, and statistics are always the whole tensor's.
+    """
     slot = slot_of(planned, name)
     sources: tuple[Source, ...] = slot.sources if slot else tuple((p, "", 0) for p in range(len(recipe.parents)))
     names = [layout.at_block(name, stack, block) if slot else name for _, stack, block in sources]
@@ -106,11 +124,12 @@ def merge_tensor(
     base = _base(recipe, method, family, names[0], device)
     pairs = list(zip(digests, names, strict=True))
     if base is not None and not any(family.touches(d, n) for d, n in pairs):
-        yield entire(shape), base.float()  # adapters leave most of the base alone
+        box = within or entire(shape)
+        yield box, base[box].float()  # adapters leave most of the base alone
         return
     parents = [_slicer(family, d, n, base, device) for d, n in pairs]
     keys = tuple(mask_key(recipe.seed, d, n) for d, n in pairs)
-    yield from _slices(method, blend.knobs, shape, parents, base, keys, device)
+    yield from _slices(method, blend.knobs, shape, within, parents, base, keys, device)
 
 
 def slot_of(planned: Mapping[tuple[str, int], Slot], name: str) -> Slot | None:
@@ -172,6 +191,7 @@ def _slices(
     method: Method,
     knobs: Mapping[str, Any],
     whole: tuple[int, ...],
+    within: Box | None,
     parents: Sequence[Slicer],
     base: torch.Tensor | None,
     keys: tuple[int, ...],
@@ -187,16 +207,20 @@ def _slices(
     stats = None
     if method.prepare is not None:
         stats = method.prepare(values(everything), window=region(everything), **knobs)
-    for box in boxes(whole) if method.scope == "slice" else [everything]:
+    wanted = everything if within is None else within
+    by_slice = method.scope == "slice"
+    for box in boxes(wanted) if by_slice else [everything]:
         merged = method.fn(values(box), window=region(box), stats=stats, **knobs)
-        yield box, merged if base is None else merged.add_(base[box].float())
+        total = merged if base is None else merged.add_(base[box].float())
+        yield (box, total) if by_slice else (wanted, total[wanted])
 
 
-def boxes(whole: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Cut a tensor along its first dimension into slices of about SLICE elements."""
-    if not whole:
+def boxes(within: Box) -> Iterator[Box]:
+    """Cut a box along its first dimension into slices of about SLICE elements."""
+    if not within:
         yield ()
         return
-    rows = max(1, SLICE // max(1, math.prod(whole[1:])))
-    for first in range(0, whole[0], rows):
-        yield (slice(first, min(first + rows, whole[0])), *entire(whole[1:]))
+    first, *others = within
+    rows = max(1, SLICE // max(1, math.prod(s.stop - s.start for s in others)))
+    for start in range(first.start, first.stop, rows):
+        yield (slice(start, min(start + rows, first.stop)), *others)
