@@ -59,7 +59,8 @@ options: --debug shows tracebacks, --version the version
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 done, 2 bad input, 3 journal, 4 search failed, 130 interrupted."""
+    """Run a command; returns the exit code: 0 done, 2 bad input, 3 journal, 4 search failed, 130 interrupted, 75 ended
+    by SIGTERM."""
     args = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
@@ -70,8 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {e}", file=sys.stderr)
         return e.exit_code
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as e:
+        from evomerge.commands.asking import exit_code
+
+        return exit_code(e)
     except BrokenPipeError:  # the reader of our output has left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

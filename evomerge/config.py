@@ -66,6 +66,8 @@ def _explained(error: Exception, overrides: Sequence[str]) -> str:
     reason = str(error).strip().splitlines()[0]
     for override in overrides:
         key = override.lstrip("+~").split("=")[0]
+        if key.startswith("hydra"):  # Hydra's own
+            continue
         group = CONF / key
         if group.is_dir() and override.partition("=")[2] not in choices(key):
             return unknown(key, override.partition("=")[2], choices(key)) + " Your own: --config-dir DIR."

@@ -156,28 +156,6 @@ def test_list_names_what_can_be_chosen(kind, capsys):
     assert len(capsys.readouterr().out.splitlines()) >= 2
 
 
-def test_interrupting_prints_how_to_resume_and_resuming_ends_the_same(command, finished, tmp_path):
-    folder = tmp_path / "run dir"
-    line = [
-        sys.executable,
-        "-m",
-        "evomerge.cli",
-        *command,
-        "space.method=ties",
-        "optimizer=cma_es",
-        "budget.evaluations=9",
-        f"run={folder}",
-    ]
-    child = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
-    wait_for_rows(folder / "journal.jsonl", 8)
-    child.terminate()
-    _, err = child.communicate(timeout=60)
-    assert child.returncode == 130
-    assert "evomerge resume '" in err
-    assert main(["resume", str(folder)]) == 0
-    assert evaluations(folder) == evaluations(finished)
-
-
 def wait_for_rows(path, n, seconds=60):
     end = time.monotonic() + seconds
     while time.monotonic() < end:

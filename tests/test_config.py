@@ -9,7 +9,7 @@ import pytest
 from evomerge import config
 from evomerge.errors import ConfigError
 
-FILES = sorted(config.CONF.rglob("*.yaml"))
+FILES = sorted(p for p in config.CONF.rglob("*.yaml") if "hydra" not in p.relative_to(config.CONF).parts)
 MEMBERS = [p for p in FILES if "_target_" in p.read_text()]
 
 

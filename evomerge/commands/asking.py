@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -41,13 +42,28 @@ def tell_notes(path: Path) -> None:
             print(f"note: {note}", file=sys.stderr)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: not the user but the machine wants to be rid of us, as Slurm does before it preempts a job."""
+
+
 def interrupt_on_term() -> None:
     """A polite kill ends like Ctrl-C: the journal line is finished, the command that resumes is printed."""
 
     def interrupt(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
+        signal.signal(signal.SIGTERM, lambda *again: None)  # closing is not to be interrupted
+        raise Terminated
 
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def stopped(interrupt: KeyboardInterrupt, again: str) -> int:
+    """Print the command that goes on; returns the exit code: 130 after Ctrl-C, 75 ("try again") after SIGTERM."""
+    print(f"stopped; what was paid for is on file. Resume with: {again}", file=sys.stderr)
+    return exit_code(interrupt)
+
+
+def exit_code(interrupt: KeyboardInterrupt) -> int:
+    return os.EX_TEMPFAIL if isinstance(interrupt, Terminated) else 130
 
 
 def hush() -> None:

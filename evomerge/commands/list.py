@@ -18,7 +18,7 @@ def list_names(kind: str) -> int:
     """Print what can be chosen, one line each."""
     from evomerge import config
 
-    groups = sorted(p.name for p in config.CONF.iterdir() if p.is_dir())
+    groups = sorted(p.name for p in config.CONF.iterdir() if p.is_dir() and p.name != "hydra")
     group = next((g for g in (kind, kind.removesuffix("s"), kind.removesuffix("es")) if g in groups), None)
     if kind in ("methods", "method"):
         _list_methods()

@@ -21,7 +21,7 @@ def main(args: list[str]) -> int:
     from evomerge.reports import sweep
 
     if sweep.is_sweep(Path(options.run)):
-        from evomerge.sweep import tell
+        from evomerge.sweep.run import tell
 
         return tell(Path(options.run), as_json=options.json)
     return show_report(Path(options.run), as_json=options.json)

@@ -38,11 +38,14 @@ Settings, each with its default in conf/ (evomerge list settings):
   folder        run=DIR      journal.jsonl, events.jsonl and report.md are written there
 
   -m, --multirun     a run for every combination of the values given with commas, each in its own folder of run=DIR;
-                     the same line again resumes them all. hydra/launcher=submitit_local or submitit_slurm: as jobs
+                     the same line again resumes them all, finished ones are left alone. Elsewhere than here, one
+                     after the other: hydra/launcher=slurm | gpus | submitit_local | submitit_slurm | ray
   --from-mergekit-evolve FILE.yml   take parents, space and tasks from a file of mergekit-evolve; what follows wins
   --config-dir DIR   look for your own config files in DIR, too
   --force            start a new lineage in a folder that holds another run, warm-started from its winner
   --cfg              print the composed settings and stop
+
+exit codes: 0 done, 2 bad input, 3 journal, 4 search failed, 130 Ctrl-C, 75 SIGTERM (a preempted job: requeue it)
 
 examples
   evomerge search run=outputs/first
@@ -83,7 +86,7 @@ def _taken_over(path: Path) -> list[str]:
 
 
 def _sweep(overrides: Sequence[str], options: argparse.Namespace) -> int:
-    from evomerge import sweep
+    from evomerge.sweep import run as sweep
 
     if options.force or options.cfg:
         raise ConfigError("--force and --cfg are for one run, -m is for many. Leave one out.")
@@ -94,7 +97,7 @@ def _sweep(overrides: Sequence[str], options: argparse.Namespace) -> int:
 def search(
     overrides: Sequence[str], config_dirs: Sequence[str] = (), *, force: bool = False, show: bool = False
 ) -> int:
-    """Search, write report.md, print the report; on Ctrl-C print the command that resumes."""
+    """Search, write report.md, print the report; on Ctrl-C and SIGTERM print the command that resumes."""
     from evomerge import config
 
     cfg = config.settings(overrides, config_dirs)
@@ -113,8 +116,6 @@ def _run(overrides: Sequence[str], config_dirs: Sequence[str], folder: Path, for
 
     try:
         api.search(*overrides, run=folder, config_dirs=config_dirs, force=force, progress=True)
-    except KeyboardInterrupt:
-        line = f"evomerge resume {shlex.quote(str(folder))}"
-        print(f"stopped; what was paid for is on file. Resume with: {line}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as e:
+        return asking.stopped(e, f"evomerge resume {shlex.quote(str(folder))}")
     return show_report(folder)

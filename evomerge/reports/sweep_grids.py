@@ -8,22 +8,21 @@ from rich.console import Console
 
 from evomerge.reports import markdown as as_markdown
 from evomerge.reports.grids import Grid
-from evomerge.reports.sweep import Member, Overview
+from evomerge.reports.sweep import Member, Overview, Spread
 from evomerge.reports.table import table
 from evomerge.reports.wording import number, plural, span, with_error
-
-RIVALS = ("control", "average", "best parent")
 
 
 def grids(overview: Overview) -> list[Grid]:
     """Runs, and spreads over seeds if there are any."""
-    columns = ("run", "state", "evaluations", "winner", "its score", *RIVALS, "winner - best rival")
+    columns = ("run", "state", "time", "evaluations", "winner", "its score", "best rival", "winner - best rival")
     note = "Mean scores over tasks on test items, ± standard error; the difference with its 95% interval."
     runs = Grid(_title(overview), columns, tuple(map(_row, overview.runs)), note, names=2)
     spreads = Grid(
         "Winner's test score over seeds",
-        ("settings", "runs", "mean", "lowest", "highest"),
-        tuple((_words(s.settings), str(s.runs), *map(number, (s.mean, s.low, s.high))) for s in overview.spreads),
+        ("settings", "runs", "mean", "sd over seeds", "lowest", "highest", "winner - best rival", "time"),
+        tuple(map(_spread_row, overview.spreads)),
+        "Means over seeds. Few seeds tell little: settings that differ by less than their sd are not told apart.",
     )
     return [grid for grid in (runs, spreads) if grid.rows]
 
@@ -58,17 +57,35 @@ def _title(overview: Overview) -> str:
 
 
 def _row(run: Member) -> tuple[str, ...]:
-    rivals = (number(run.test[name].value) if name in run.test else "-" for name in RIVALS)
+    rival = number(run.test["best rival"].value) if "best rival" in run.test else "-"
     gain = span(run.gains["best rival"]) if "best rival" in run.gains else "-"
     return (
         run.name,
-        run.state,
+        f"{run.state}: {run.phase}" if run.phase and run.state != "finished" else run.state,
+        duration(run.seconds),
         str(run.evaluations),
         run.winner or "-",
         with_error(run.test.get("winner")),
-        *rivals,
+        rival,
         gain,
     )
+
+
+def _spread_row(spread: Spread) -> tuple[str, ...]:
+    scores = map(number, (spread.mean, spread.sd, spread.low, spread.high))
+    return (
+        _words(spread.settings),
+        str(spread.runs),
+        *scores,
+        number(spread.gain, "+"),
+        duration(spread.seconds),
+    )
+
+
+def duration(seconds: float) -> str:
+    """As "0:02:05"; days are counted as hours."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if seconds else "-"
 
 
 def _words(settings: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ import shutil
 import pytest
 from rich.console import Console
 
+from evomerge.journal import Journal
 from evomerge.reports import sweep, sweep_grids
 from evomerge.reports.read import read as read_run
 from tests.reports.made_runs import IDENTITY, cut_after, listed, run_as
@@ -74,7 +75,8 @@ def test_settings_are_read_back_from_the_names(finished):
 def test_seeds_are_gathered_over_finished_runs_of_equal_settings(mixed):
     spreads = {s.settings["space"]: s for s in sweep.read(mixed).spreads}
     assert (spreads["a"].runs, spreads["a"].low, spreads["a"].high) == (2, 1.25, 1.75)
-    assert spreads["a"].mean == 1.5
+    assert spreads["a"].mean == 1.5 and spreads["a"].sd == pytest.approx(0.125**0.5)
+    assert spreads["a"].gain == 1.5 - 1.125 and spreads["b"].sd is None
     assert (spreads["b"].runs, spreads["b"].mean) == (1, 1.5)
 
 
@@ -83,7 +85,8 @@ def test_a_run_that_is_being_extended_is_not_gathered(mixed):
     with (going / "journal.jsonl").open("a") as journal:
         journal.write(json.dumps({"row": "stop", "phase": "search", "reason": "evaluations"}) + "\n")
     overview = sweep.read(mixed)
-    assert next(run.state for run in overview.runs if run.name == going.name) == "search"
+    extended = next(run for run in overview.runs if run.name == going.name)
+    assert (extended.state, extended.phase) == ("interrupted", "search")
     assert next(s.runs for s in overview.spreads if s.settings["space"] == "a") == 2
 
 
@@ -95,11 +98,32 @@ def test_without_swept_seeds_there_is_no_spread(finished, tmp_path):
 def test_each_state_is_named(mixed):
     runs = {run.name: run for run in sweep.read(mixed, ["seed=1,space=a", "seed=9,space=a"]).runs}
     assert {run.state for name, run in runs.items() if name in FOUND} == {"finished"}
-    assert runs["seed=3,space=a"].state == "search" and runs["seed=3,space=a"].winner is None
+    assert runs["seed=3,space=a"].state == "interrupted" and runs["seed=3,space=a"].winner is None
     assert runs["seed=4,space=a"].state == "failed" and runs["seed=4,space=a"].error.startswith("no such parent")
     assert runs["seed=5,space=a"].state == "failed" and "damaged at line 1" in runs["seed=5,space=a"].error
-    assert runs["seed=9,space=a"].state == "not begun"
+    assert runs["seed=9,space=a"].state == "not started"
     assert len(runs) == 7
+
+
+def test_a_run_whose_journal_is_open_for_writing_is_running(mixed):
+    going = mixed / "seed=3,space=a"
+    journal = Journal(going)
+    try:
+        assert sweep.held(going) and not sweep.held(mixed / "seed=1,space=a")
+        found = {run.name: (run.state, run.phase) for run in sweep.read(mixed).runs}
+    finally:
+        journal.close()
+    assert found["seed=3,space=a"] == ("running", "search") and not sweep.held(going)
+
+
+def test_wall_time_is_that_of_all_processes_without_the_pauses(mixed):
+    events = [
+        {"event": "attempt", "time": t, "pid": p} for t, p in ((100, 1), (160, 1), (5000, 2), (5005, 2), (7000, 3))
+    ]
+    folder = mixed / "seed=3,space=a"
+    (folder / "events.jsonl").write_text("".join(json.dumps(e) + "\n" for e in events))
+    assert next(run.seconds for run in sweep.read(mixed).runs if run.name == folder.name) == 65
+    assert sweep_grids.duration(65) == "0:01:05" and sweep_grids.duration(90061.4) == "25:01:01"
 
 
 def test_a_failure_counts_until_the_run_goes_on(mixed):
@@ -108,14 +132,14 @@ def test_a_failure_counts_until_the_run_goes_on(mixed):
     os.utime(going / "journal.jsonl", (1, 1))
     assert {r.name: (r.state, r.error) for r in sweep.read(mixed).runs}["seed=3,space=a"] == ("failed", "disk full")
     os.utime(going / sweep.FAILURE, (0, 0))
-    assert {r.name: (r.state, r.error) for r in sweep.read(mixed).runs}["seed=3,space=a"] == ("search", "")
+    assert {r.name: (r.state, r.error) for r in sweep.read(mixed).runs}["seed=3,space=a"] == ("interrupted", "")
 
 
 def test_json_is_plain_and_whole(mixed):
     data = json.loads(json.dumps(sweep.as_json(sweep.read(mixed)), allow_nan=False))
     assert [run["name"] for run in data["runs"]] == sorted(run["name"] for run in data["runs"])
     assert data["runs"][0]["gains"]["control"]["low"] == 0.125
-    assert {"mean", "low", "high", "runs", "settings"} == set(data["spreads"][0])
+    assert {"mean", "sd", "low", "high", "gain", "seconds", "runs", "settings"} == set(data["spreads"][0])
 
 
 def test_terminal_and_markdown_say_the_same(mixed):

@@ -1,7 +1,8 @@
 """Sweeps: each combination of swept settings is a run of its own, in a folder named by what was swept.
 
-Hydra's sweeper makes the combinations and its launchers start them; a run is what `evomerge search` does. Since names
-come from the settings, the same line again finds every run: it resumes them, and a larger sweep adds to them.
+Hydra composes them and its launchers start them; a run is what `evomerge search` does. Since names come from the
+settings, the same line again finds every run: it leaves finished ones alone, resumes the others, and a larger sweep
+adds to them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,39 +20,69 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from evomerge import config
+from evomerge.commands import asking
 from evomerge.errors import ConfigError, JournalError, SearchFailed
 from evomerge.lines import write_whole
 from evomerge.overrides import assign, key_of, name, value_of
 from evomerge.reports import sweep as overview
 from evomerge.reports import sweep_grids as grids
-from evomerge.sweep_jobs import Job, hydra_session, launch
+from evomerge.sweep import launchers
+from evomerge.sweep.children import make_all
+from evomerge.sweep.finished import digest, is_finished
+from evomerge.sweep.jobs import Job, gpus_here, hydra_session, launch, me
 
-LAUNCHER = "hydra/launcher"
-WEEK = 7 * 24 * 60  # minutes: submitit's own limit of one hour would end a search that is going well
+Combination = tuple[str, ...]
 
 
 def run(words: Sequence[str], config_dirs: Sequence[str] = ()) -> int:
     """Run every combination of these settings (KEY=VALUE,VALUE,...) below run=DIR, then print and write the overview.
 
-    Returns the exit code: 0 all finished, 4 some did not, 130 interrupted. Raises ConfigError before anything runs.
+    Returns the exit code: 0 all finished, 4 some did not, 130 interrupted, 75 terminated. Raises ConfigError before
+    anything runs.
     """
     folder = _folder(words)
     dirs = tuple(str(Path(d).resolve()) for d in config_dirs)
     given = [_opened(word) for word in words if key_of(word) != "run"]
-    settings = [*given, *_launcher_settings(given)]
     with hydra_session() as hydra:
         swept = _swept(given, hydra.config_loader)
         combinations = list(product(*swept.values()))
-        _check(given, swept, combinations, config_dirs)
-        job = Job(str(folder.resolve()), tuple(swept), dirs, str(Path.cwd()), len(combinations))
+        left = _unfinished(_composed(given, swept, combinations, dirs), folder)
+        cfg = launchers.compose(hydra, given, str(folder.resolve()), dirs)
+        if launchers.kind(cfg) == "submitit_slurm":  # jobs of an earlier sweep are still at it
+            left = [one for one in left if not overview.held(folder / name(one))]
+        fixed = [word for word in given if key_of(word) not in swept and not key_of(word).startswith("hydra")]
         try:
-            launch(hydra, job, settings)
-        except KeyboardInterrupt:
+            _make(hydra, cfg, [(*fixed, *one) for one in left], _job(cfg, folder, swept, dirs, len(left)))
+        except KeyboardInterrupt as e:
             again = ["evomerge", "search", "-m", *words, *([] if _run_of(words) else [assign("run", folder)])]
-            again += [f"--config-dir={d}" for d in config_dirs]
-            print(f"stopped; what was paid for is on file. Resume with: {shlex.join(again)}", file=sys.stderr)
-            return 130
+            return asking.stopped(e, shlex.join([*again, *(f"--config-dir={d}" for d in config_dirs)]))
     return tell(folder, planned=[name(one) for one in combinations])
+
+
+def _make(hydra: Any, cfg: Any, runs: Sequence[Combination], job: Job) -> None:
+    """Make these runs with the chosen launcher."""
+    if not runs:
+        return
+    launchers.tell(cfg, len(runs))
+    if launchers.kind(cfg) == "basic":  # Hydra's own makes them all in this process, and one could end it
+        make_all([job.order(words) for words in runs], job.cwd)
+    else:
+        launch(hydra, cfg, job, runs)
+
+
+def _job(cfg: Any, folder: Path, swept: Mapping[str, Any], dirs: tuple[str, ...], total: int) -> Job:
+    local = launchers.kind(cfg) == "submitit_local"  # its jobs outlive the sweep; those of a cluster are to
+    each = int(cfg.hydra.launcher.gpus_per_node or 0) if local else 0
+    return Job(
+        folder=str(folder.resolve()),
+        swept=tuple(swept),
+        config_dirs=dirs,
+        cwd=str(Path.cwd()),
+        total=total,
+        driver=me() if local else None,
+        gpus=gpus_here() if each else (),
+        gpus_each=each,
+    )
 
 
 def tell(folder: Path, *, planned: Sequence[str] = (), as_json: bool = False) -> int:
@@ -95,22 +125,8 @@ def _folder(words: Sequence[str]) -> Path:
 
 
 def _opened(word: str) -> str:
-    """Hydra must be told that adding to an open mapping is meant (see config.OPEN)."""
-    return f"++{word}" if word.startswith(config.OPEN) else word
-
-
-def _launcher_settings(words: Sequence[str]) -> list[str]:
-    """What the chosen launcher needs beyond what was given. Raises ConfigError if it is not installed."""
-    keys = {key_of(word): word for word in words}
-    launcher = str(value_of(keys[LAUNCHER])) if LAUNCHER in keys else "basic"
-    if not launcher.startswith("submitit"):
-        return []
-    if find_spec("hydra_plugins.hydra_submitit_launcher") is None:
-        raise ConfigError(f"launcher '{launcher}' is not installed. Get it with: pip install 'evomerge[sweep]'.")
-    if launcher == "submitit_local" and "hydra.launcher.gpus_per_node" not in keys and "device=cpu" not in words:
-        print("note: jobs see no GPU; give each its own with hydra.launcher.gpus_per_node=1", file=sys.stderr)
-    limited = launcher != "submitit_local" or "hydra.launcher.timeout_min" in keys
-    return [] if limited else [f"hydra.launcher.timeout_min={WEEK}"]
+    """Hydra must be told that adding to an open mapping is meant."""
+    return f"++{word}" if word.startswith((*config.OPEN, *launchers.OPEN)) else word
 
 
 def _swept(words: Sequence[str], loader: Any) -> dict[str, list[str]]:
@@ -127,18 +143,25 @@ def _swept(words: Sequence[str], loader: Any) -> dict[str, list[str]]:
     return swept
 
 
-def _check(
+def _composed(
     words: Sequence[str],
     swept: Mapping[str, Sequence[str]],
-    combinations: Sequence[Sequence[str]],
+    combinations: Sequence[Combination],
     config_dirs: Sequence[str],
-) -> None:
-    """Every combination can be composed, and has a folder of its own."""
+) -> dict[Combination, Any]:
+    """The settings of every combination, each of which has a folder of its own. Raises ConfigError if one has not."""
     if not swept:
         raise ConfigError("nothing is swept: give a setting several values, as seed=1,2,3, or leave out -m.")
     for key, values in swept.items():
         if key.startswith("hydra") or len({name([value]) for value in values}) < len(values):
             raise ConfigError(f"{key} is swept over equal values, or is no setting of a run: {', '.join(values)}.")
     fixed = [word for word in words if key_of(word) not in swept and not key_of(word).startswith("hydra")]
-    for combination in combinations:
-        config.settings([*fixed, *combination], config_dirs)
+    return {one: config.settings([*fixed, *one], config_dirs) for one in combinations}
+
+
+def _unfinished(composed: Mapping[Combination, Any], folder: Path) -> list[Combination]:
+    """The combinations that are not finished as asked; the others are not touched."""
+    left = [one for one, cfg in composed.items() if not is_finished(folder / name(one), digest(cfg))]
+    if len(left) < len(composed):
+        print(f"{len(composed) - len(left)} of {len(composed)} runs are finished already", file=sys.stderr)
+    return left
