@@ -11,8 +11,7 @@ import torch
 
 from evomerge import build
 from evomerge.errors import MergeError
-from evomerge.methods import get
-from evomerge.methods.coefficients import of_differences
+from evomerge.methods.coefficients import of_differences, scales
 from evomerge.models.family import Family
 from evomerge.models.lora import Adapter
 from evomerge.models.lora_factors import compress, concatenate, truncate
@@ -92,9 +91,8 @@ def _check_untouched(recipe: Recipe, family: Family) -> None:
     """Refuse a recipe that changes a tensor which no adapter touches, as weights do whose sum is not one."""
     planned, touched = build.layers(recipe), set(_touched(recipe, family))
     for name, shape in family.shapes.items():
-        method = get(build.blend_of(recipe, planned, name, len(shape)).method)
-        scaled = method.on == "tensors" and shares(recipe, planned, name, len(shape)) is None
-        if scaled and name not in touched:
+        blend = build.blend_of(recipe, planned, name, len(shape))
+        if name not in touched and scales(blend, len(recipe.parents)):
             raise MergeError(
                 f"the recipe scales '{name}', which no adapter touches, and a scaled base is no adapter. Wanted "
                 "weights that add up to one (normalize: true), or a method on differences such as task_arithmetic; "

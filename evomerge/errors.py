@@ -44,6 +44,10 @@ class SearchFailed(EvomergeError):
     exit_code = 4
 
 
+class MachineFailed(SearchFailed):
+    """A file or device failed while a candidate was evaluated: no fault of the candidate's, and no row says so."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Message for a name that is not known: lists the known ones and the nearest."""
     known = sorted(known)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
-from evomerge.errors import EvomergeError, MergeError
+from evomerge.errors import EvomergeError, MachineFailed, MergeError
 from evomerge.families import Task
 from evomerge.types import Evaluation, Items, ItemScores, Recipe, Work
 
@@ -103,7 +104,9 @@ class Bench:
             self._write(works)
         except torch.OutOfMemoryError as e:
             raise MemoryError(str(e)) from e
-        except MergeError:
+        except Exception as e:
+            if isinstance(e, MemoryError | EvomergeError) and not isinstance(e, MergeError):
+                raise
             for work in works:
                 yield from self.evaluate(work, shrink=shrink, record=record)
             return
@@ -162,6 +165,11 @@ class Bench:
         except (MemoryError, EvomergeError):  # the machine's limits, and the user's settings: not the candidate's
             raise
         except Exception as e:  # the one place where a candidate's failure becomes data
+            if _of_the_machine(e):
+                raise MachineFailed(
+                    f"{type(e).__name__} while {work.phase} {work.id} was evaluated: {e}. A file or device is at "
+                    "fault, not the candidate: mend it and run the same command again; the journal keeps what was paid."
+                ) from e
             return self._failed(work, record, type(e).__name__, e)
         odd = [s.task for s in scores if not np.isfinite(s.values).all()]
         return (scores, None) if not odd else ((), f"non_finite_score:{odd[0]}")
@@ -169,3 +177,8 @@ class Bench:
     def _failed(self, work: Work, record: Callable[..., None], code: str, e: Exception) -> tuple[tuple[()], str]:
         record("failed", phase=work.phase, id=work.id, error=str(e), traceback=traceback.format_exc())
         return (), code
+
+
+def _of_the_machine(e: Exception) -> bool:
+    """A disk that fails, a file that was cut; a device error, after which a process computes nothing any more."""
+    return isinstance(e, OSError | SafetensorError) or "CUDA error" in str(e)

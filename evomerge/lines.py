@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ def write_whole(path: Path, text: str) -> None:
         beside.write_text(text)
         os.replace(beside, path)
     except OSError as e:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise JournalError(f"cannot write {path}: {e.strerror}. Make room or choose a writable folder.") from e
 
 

@@ -56,7 +56,6 @@ def prepare(cfg: DictConfig, folder: Path, *, force: bool = False) -> Prepared:
     make_control, without = control_maker(cfg, space, named)
     evaluator = make_evaluator(cfg, family, tasks, dtype, references)
     _check_backend(evaluator, [*references.values(), *warm], space)
-    made["executor"].check(evaluator)
     known, told = what_is_known(cfg, folder, made["calibration"], evaluator, space, references)
     plan = Plan(
         space=space,
@@ -84,12 +83,21 @@ def prepare(cfg: DictConfig, folder: Path, *, force: bool = False) -> Prepared:
     check_goals(plan)
     each = sum(map(len, drawn(plan).values()))
     advice = (*check_search(cfg, plan, named, each), *_advice(cfg, plan))
+    made["executor"].check(evaluator)  # last: to look at a cluster may mean to start one
     notes = (*speech.notes(family), *(note for task in tasks for note in task.notes), *told, *left_out, *without)
     return Prepared(plan, identity_of(cfg, family, tasks, plan, dtype), notes, advice, force)
 
 
 def place_parents(prepared: Prepared, cfg: DictConfig) -> None:
     """Decide where the parents lie, after what the evaluator needs. Raises ConfigError if the search fits nowhere."""
+    try:
+        _place(prepared, cfg)
+    except BaseException:
+        prepared.plan.executor.close()
+        raise
+
+
+def _place(prepared: Prepared, cfg: DictConfig) -> None:
     from evomerge.memory import words
     from evomerge.memory.planning import dearest, devices_given, devices_of, plan_search, settle, workers_here
 

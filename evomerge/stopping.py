@@ -62,5 +62,14 @@ def check_failures(newest: Sequence[Id], course: Course) -> None:
         more = "" if all_failed else ", or allow more with max_failed"
         raise SearchFailed(
             f"{failed} of {len(course.scored)} candidates failed in phase {course.phase} ({', '.join(codes)}). "
-            f"Tracebacks are in events.jsonl. Narrow the ranges (space.ranges){more}, in a new run folder."
+            f"Tracebacks are in events.jsonl. {_remedy(codes)}{more}, in a new run folder."
         )
+
+
+def _remedy(codes: Sequence[str]) -> str:
+    """What most likely helps against these error codes."""
+    if "worker_died" in codes:
+        return "Workers died over them: give them more memory (backend.batch_size, fewer executor.workers)"
+    if "timeout" in codes:
+        return "They took too long: raise executor.timeout, or ask fewer items"
+    return "Narrow the ranges (space.ranges)"

@@ -16,7 +16,9 @@ from evomerge import build
 from evomerge.adapter import export_adapter
 from evomerge.cli import main
 from evomerge.errors import MergeError
-from evomerge.methods.coefficients import of_differences
+from evomerge.methods import METHODS
+from evomerge.methods.coefficients import of_differences, scales
+from evomerge.methods.masks import Region, entire
 from evomerge.models.family import open_family
 from evomerge.picks import pick
 from evomerge.spaces.references import references
@@ -207,6 +209,26 @@ def test_blocks_that_draw_on_parents_of_their_own_are_exported_as_they_are_built
     wanted, merged = built(recipe, family), by_peft(pico["base"], tmp_path / "out")
     for name in wanted:
         torch.testing.assert_close(wanted[name], merged[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_slerp_of_adapters_is_an_adapter_with_its_error(family, pico, tmp_path):
+    recipe = WeightsSpace(family.pool(), method="slerp").decode([0.3])
+    summary = export_adapter(recipe, family, tmp_path / "out", CPU, "")
+    assert 0 < summary.error < 1 and by_peft(pico["base"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "passthrough"])
+def test_of_equal_tensors_a_method_at_its_defaults_scales_none(method):
+    n = max(2, METHODS[method].arity[0])
+    same = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    values = torch.stack([torch.zeros_like(same) if METHODS[method].on == "deltas" else same] * n)
+    window = Region(same.shape, entire(same.shape), tuple(range(n)), CPU)
+    knobs = {k.name: k.default for k in METHODS[method].knobs if k.default is not None}
+    prepare = METHODS[method].prepare
+    stats = prepare(values, window=window, **knobs) if prepare else None
+    merged = METHODS[method].fn(values, window=window, stats=stats, **knobs)
+    torch.testing.assert_close(merged, values[0])
+    assert not scales(Blend(method, {}), n)
 
 
 def test_a_merge_that_scales_what_no_adapter_touches_is_no_adapter(family, tmp_path):

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from evomerge.errors import MergeError, TaskError
+from evomerge.errors import MachineFailed, MergeError, TaskError
 from evomerge.evaluate import Bench
 from evomerge.types import ItemScores, Work
 from tests.sphere import recipe
@@ -68,6 +69,14 @@ def test_non_finite_scores_are_a_failure_that_names_the_task(value):
 @pytest.mark.parametrize("error", [MemoryError("host"), torch.OutOfMemoryError("device")])
 def test_running_out_of_memory_is_not_the_candidates_fault(error):
     with pytest.raises(MemoryError):
+        evaluate(Backend(error), Task())
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("stale file handle"), SafetensorError("incomplete"), RuntimeError("CUDA error: illegal access")]
+)
+def test_a_fault_of_the_machine_is_no_candidates_failure(error):
+    with pytest.raises(MachineFailed, match=r"while search 3 was evaluated: .*run the same command again"):
         evaluate(Backend(error), Task())
 
 
@@ -152,15 +161,15 @@ class Together(Backend):
 
     together = 4
 
-    def __init__(self, refuses: float | None = None):
+    def __init__(self, refuses: float | None = None, error: type[Exception] = MergeError):
         super().__init__()
-        self.refuses, self.written = refuses, []
+        self.refuses, self.error, self.written = refuses, error, []
 
     def write_together(self, recipes):
         self.written.append(sorted(recipes))
         self._weights = {slot: one.slots[0].blends["*"].knobs["weight"][0] for slot, one in recipes.items()}
         if self.refuses in self._weights.values():
-            raise MergeError("bad weights")
+            raise self.error("bad weights")
 
     def turn_to(self, slot):
         self.weight = self._weights[slot]
@@ -193,8 +202,9 @@ def test_a_candidate_alone_has_the_slot_it_has_among_others():
     assert found.scores[0].values.tolist() == [0.6, 0.6] and backend.written == [[2]]
 
 
-def test_of_candidates_that_cannot_be_built_together_the_one_at_fault_fails_alone():
-    assert together(Together(refuses=0.5), 4, 5, 6) == {4: [0.4, 0.4], 5: "merge", 6: [0.6, 0.6]}
+@pytest.mark.parametrize(("error", "code"), [(MergeError, "merge"), (RuntimeError, "RuntimeError")])
+def test_of_candidates_that_cannot_be_built_together_the_one_at_fault_fails_alone(error, code):
+    assert together(Together(0.5, error), 4, 5, 6) == {4: [0.4, 0.4], 5: code, 6: [0.6, 0.6]}
 
 
 def test_memory_that_is_full_for_all_is_nobodys_fault():

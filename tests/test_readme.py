@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evomerge import config
 from evomerge.cli import main
 from evomerge.config import ZOO, choices
 from evomerge.methods import METHODS
@@ -108,6 +109,18 @@ def test_links_to_files_lead_somewhere():
     assert links and all((ROOT / link).exists() for link in links)
 
 
+SCALING = (ROOT / "docs" / "scaling.md").read_text().replace("\\\n", " ")
+SCALED = [
+    shlex.split(line, comments=True) for line in re.findall(r"^    (\S*evomerge (?:search|doctor) .*)$", SCALING, re.M)
+]
+
+
+@pytest.mark.parametrize("line", SCALED, ids=" ".join)
+def test_the_settings_on_the_page_about_scale_are_settings(line):
+    swept = {"seed=1,2,3"} | {word for word in line if word.startswith("hydra")}
+    assert config.settings([word for word in line[2:] if "=" in word and word not in swept])
+
+
 def row(name: str) -> set[str]:
     line = next(line for line in README.splitlines() if line.startswith(f"| {name} |"))
     return {m.strip() for m in line.split("|")[3].split(",")}
@@ -127,6 +140,8 @@ def test_the_table_of_methods_is_the_table_of_methods():
         ("items", "subset"),
         ("estimator", "estimator"),
         ("early stopping", "race"),
+        ("where candidates run", "executor"),
+        ("how they answer", "backend"),
     ],
 )
 def test_the_table_names_every_member_of_a_group(name, group):

@@ -77,6 +77,8 @@ def calibrate(
 
 
 def _evaluations(works: Sequence[Work], evaluator: Any, executor: Executor, told: _Told) -> Iterator[Evaluation]:
+    if not works:
+        return
     try:
         executor.start(evaluator, told.record)
         executor.submit(works)

@@ -28,6 +28,11 @@ def of_differences(blend: Blend, n: int) -> tuple[float, ...] | None:
     return None
 
 
+def scales(blend: Blend, n: int) -> bool:
+    """Whether n equal tensors become a multiple of themselves; all other methods leave them as they are."""
+    return blend.method in ("linear", "passthrough") and of_differences(blend, n) is None
+
+
 def _average(knobs: Mapping[str, Any], n: int) -> tuple[float, ...] | None:
     weights = per_parent("weight", knobs["weight"], n)
     total = sum(weights) if knobs["normalize"] else 1.0

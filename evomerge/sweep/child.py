@@ -15,12 +15,13 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
-from evomerge.errors import EvomergeError, SearchFailed
+from evomerge.errors import EvomergeError, JournalError, SearchFailed
 from evomerge.lines import write_whole
 from evomerge.reports.sweep import FAILURE, held
 
@@ -70,10 +71,13 @@ def attempt(words: Sequence[str], folder: str, config_dirs: Sequence[str]) -> bo
 
 
 def tell_failure(folder: Path, reason: str) -> None:
-    """Write down why a run failed, and say it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / FAILURE, reason + "\n")
+    """Say why a run failed, and write it down if that can be done: other runs are to go on."""
     print(f"error: {reason}", file=sys.stderr, flush=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / FAILURE, reason + "\n")
+    except (OSError, JournalError) as e:
+        print(f"error: {e} (so there is no {FAILURE})", file=sys.stderr, flush=True)
 
 
 def _run(words: Sequence[str], folder: Path, config_dirs: Sequence[str]) -> None:
@@ -83,7 +87,8 @@ def _run(words: Sequence[str], folder: Path, config_dirs: Sequence[str]) -> None
     from evomerge.sweep import finished
 
     asking.hush()
-    (folder / FAILURE).unlink(missing_ok=True)
+    with suppress(OSError):  # where the folder is a file, the journal says so
+        (folder / FAILURE).unlink(missing_ok=True)
     asked = finished.digest(config.settings(words, config_dirs))
     report = api.search(*words, run=folder, config_dirs=config_dirs, progress=True).report()
     write_whole(folder / "report.md", markdown.markdown(report))

@@ -133,7 +133,7 @@ def report(*standings: Standing) -> Report:
     costs = tuple(Cost(phase, 10, 100, 1.5) for phase in ("references", "search", "control", "test"))
     absent = dict.fromkeys(("base", "optimism", "stop_reason", "cut"))
     empty = dict.fromkeys(("follow_on", "settings", "parents", "differences", "failures", "notes"), ())
-    facts: dict[str, Any] = {**absent, **empty, "aliases": 0, "retries": 0, "opened": 0}
+    facts: dict[str, Any] = {**absent, **empty, "aliases": 0, "retries": 0, "deaths": 0, "opened": 0}
     return Report(
         folder="", state="", finished=True, tasks=tasks, standings=standings, winner="search:3", costs=costs, **facts
     )
