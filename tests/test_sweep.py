@@ -134,8 +134,8 @@ def files(folder):
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
-def start(words, **how):
-    return subprocess.Popen([sys.executable, "-c", DRIVER, *words], stderr=subprocess.PIPE, text=True, **how)
+def start(words, driver=DRIVER, **how):
+    return subprocess.Popen([sys.executable, "-c", driver, *words], stderr=subprocess.PIPE, text=True, **how)
 
 
 # ---------------------------------------------------------------- folders
@@ -374,7 +374,8 @@ def test_a_killed_sweep_of_submitit_takes_its_jobs_with_it_and_the_same_line_com
     done = shutil.copytree(swept / "optimizer=uniform,seed=1", folder / "optimizer=uniform,seed=1")
     before, other = files(done), folder / "optimizer=uniform,seed=2"
     line = [*fixed, "optimizer=choice(uniform)", "seed=1,2", "hydra/launcher=submitit_local", f"run={folder}"]
-    sweeping = start(line, stdout=subprocess.PIPE)
+    in_background = DRIVER.replace("signal.default_int_handler", "signal.SIG_IGN")  # as `COMMAND &` in a script
+    sweeping = start(line, in_background, stdout=subprocess.PIPE)
     wait_for(other / "journal.jsonl", 3)
     run = writer(other)
     os.kill(run, signal.SIGSTOP)  # lest it be done before its job notices

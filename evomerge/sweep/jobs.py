@@ -55,6 +55,8 @@ class Job:
         """
         hydra = HydraConfig.get()
         number, order = int(hydra.job.num), self.order([str(word) for word in hydra.overrides.task])
+        # a command put in the background by a script has its processes ignore SIGINT: the sweep must be able to end us
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if self.driver:
             Thread(target=_end_with, args=self.driver, daemon=True).start()
         announce(number + 1, self.total, order)
