@@ -34,7 +34,9 @@ Settings, each with its default in conf/ (evomerge list settings):
                 'constraints.NAME={min: -0.02, of: best_parent}'
   control       control=lambda_grid | uniform | sobol | none
   preset        experiment=sakana_ps | mergekit_evolve | m2n2 ...    published searches (evomerge list experiment)
-  machine       device=auto dtype=auto threads=2 backend.batch_size=32
+  machine       device=auto dtype=auto threads=2 backend.batch_size=32 backend.device_map=auto
+  workers       executor=local | processes | ray_cluster   executor.workers=8 executor.timeout=600
+  answers by    backend=hf | hf_lora | vllm | vllm_lora | api        (docs/scaling.md)
   folder        run=DIR      journal.jsonl, events.jsonl and report.md are written there
 
   -m, --multirun     a run for every combination of the values given with commas, each in its own folder of run=DIR;
