@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from benchmarks import memory_measured, memory_tables, memory_traffic
 from benchmarks.memory_tables import table
+from benchmarks.output import new_file
 
 from evomerge.models import blank
 
@@ -49,7 +50,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=new_file)
     parser.add_argument("--folder", type=Path, help="where models are generated; default: the system's own")
     parser.add_argument("--held", nargs="+", help=argparse.SUPPRESS)  # the child that is weighed
     return parser.parse_args()
@@ -160,6 +161,7 @@ def show(rows: list[Row]) -> None:
     _print(
         "Bytes moved for an entry (counted)", table(("method", *(f"{n} parents" for n in memory_tables.PARENTS)), cells)
     )
+    _print("Rates of the tables below (assumed)", memory_tables.rates_table())
     for profile in memory_tables.PROFILES:
         _print(f"Memory on {profile} (computed)", memory_tables.memory_table(profile))
         _print(f"A candidate of 4 parents on {profile} (computed)", memory_tables.time_table(profile, 4, moved))

@@ -36,6 +36,7 @@ from pathlib import Path
 
 import torch
 from benchmarks import scale_handover, scale_measured, scale_runs, scale_study
+from benchmarks.output import new_file
 from benchmarks.scale_events import driver_seconds, served
 from benchmarks.scale_simulation import Costs
 from benchmarks.scale_study import Row, Setting
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one round of 8 candidates, generations only")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
+    parser.add_argument("--json", type=new_file, metavar="FILE", help="write the rows there")
     parser.add_argument("--executors", nargs="+", default=EXECUTORS, choices=EXECUTORS)
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2], help="to measure (default 1 2)")
     parser.add_argument("--candidates", type=int, help="of each measured search (default 24; quick: 8)")

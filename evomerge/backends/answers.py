@@ -1,14 +1,14 @@
-"""What every backend makes of lm-eval: answers that are no numbers, and its chatter."""
+"""What every backend makes of lm-eval: answers that are no numbers, ways of sampling that are none, its chatter."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from evomerge.errors import MergeError
+from evomerge.errors import MergeError, TaskError
 
 
 def sound(answer: Any) -> Any:
@@ -17,6 +17,16 @@ def sound(answer: Any) -> Any:
     if isinstance(loglik, float) and math.isnan(loglik):
         raise MergeError("the merged model answers with NaN: its weights are out of any useful range")
     return answer
+
+
+def check_sampling(settings: Mapping[str, Any]) -> None:
+    """Raises TaskError for sampling without a temperature, as transformers does; others would take one of their own."""
+    if settings.get("do_sample") and not settings.get("temperature"):
+        raise TaskError(
+            f"a task's generation_kwargs have do_sample: true and temperature: {settings.get('temperature', 'none')}; "
+            "wanted one above 0. Set temperature (1.0 leaves the model's probabilities as they are), or do_sample: "
+            "false."
+        )
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,6 +15,7 @@ from evomerge.backends import handshake
 from evomerge.backends.completions import Choice, Refused, Server, Unavailable, address
 from evomerge.backends.completions_lm import ECHO, CompletionsLM, batches, listener
 from evomerge.backends.served import Served
+from evomerge.backends.side_by_side import side_by_side
 from evomerge.errors import ConfigError, MergeError
 from evomerge.families import Request
 from evomerge.models import blank, speech
@@ -62,19 +63,30 @@ class Api:
         self._lm: CompletionsLM | None = None
         self._served: Served | None = None
 
+    def check(self, family: Family, recipes: Iterable[Recipe] = ()) -> None:
+        """Raises ConfigError for parents that are no adapters, and for a server that is not there or lacks the base."""
+        self._met(family)
+
+    def _met(self, family: Family) -> Mapping[str, Any]:
+        handshake.refuse_others(family)
+        return handshake.base_card(self._at_once, self._settings["model"], str(family.base_folder))
+
+    @property
+    def _at_once(self) -> Server:
+        """Who waits for nobody is told at once that it does not answer."""
+        return replace(self._server, retries=0)
+
     def open(self, family: Family, device: torch.device, dtype: str) -> None:
         """Meet the server and check all that can be known of it. Raises ConfigError before anything is paid.
 
         Merged adapters are computed on `device`; `dtype` is the server's affair.
         """
-        handshake.refuse_others(family)
-        at_once = replace(self._server, retries=0)  # who waits for nobody is told so at once
-        card = handshake.base_card(at_once, self._settings["model"], str(family.base_folder))
+        card = self._met(family)
         self._base = str(card["id"])
         self.close()
         self._lm = self._listener(family, card)
         self._served = Served(self._server, family, device, self._settings["adapters"], self._settings["rank"])
-        handshake.check(at_once, self._base, self._served, family, self._lm.tokenizer)
+        handshake.check(self._at_once, self._base, self._served, family, self._lm.tokenizer)
         self._notes = (
             f"answers come from a server ({self._base}); that its base has the weights of {family.model.name} "
             "cannot be checked from outside",
@@ -121,9 +133,12 @@ class Api:
         return answers
 
     def _ask(self, prompts: Sequence[Sequence[int]], **settings: Any) -> list[Choice]:
-        ask = partial(self._server.complete, self._live.name, **settings)
-        with ThreadPoolExecutor(self._settings["concurrency"]) as pool:
-            return [choice for found in pool.map(ask, batches(prompts, self.batch_size)) for choice in found]
+        def ask(some: Sequence[Sequence[int]], left: threading.Event) -> list[Choice]:
+            return replace(self._server, left=left).complete(name, some, **settings)
+
+        name = self._live.name
+        found = side_by_side(ask, batches(prompts, self.batch_size), self._settings["concurrency"])
+        return [choice for choices in found for choice in choices]
 
     @contextmanager
     def _blamed(self) -> Iterator[None]:
@@ -139,7 +154,7 @@ class Api:
 
     def _is_well(self) -> bool:
         try:
-            return bool(replace(self._server, retries=0).complete(self._base, [[0, 1]], **ECHO))
+            return bool(self._at_once.complete(self._base, [[0, 1]], **ECHO))
         except (Unavailable, Refused):
             return False
 

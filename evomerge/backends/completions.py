@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import time
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import HTTPException
 from typing import Any, TypeAlias
@@ -77,13 +77,15 @@ class Server:
     """A server at rest: each call opens a connection of its own, so threads may share it.
 
     timeout: seconds without a byte. A call that fails for a passing reason (no connection, no answer in time, 5xx,
-    408, 425, 429) is repeated `retries` times, `backoff` seconds later and twice as long each time.
+    408, 425, 429) is repeated `retries` times, `backoff` seconds later and twice as long each time; not once `left` is
+    set: nobody waits for the answer any more.
     """
 
     url: str
     timeout: float = 300.0
     retries: int = 5
     backoff: float = 1.0
+    left: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     def models(self) -> dict[str, Mapping[str, Any]]:
         """What is served, by name. Raises Unavailable, Refused, ConfigError (401, 403, a redirect)."""
@@ -109,8 +111,8 @@ class Server:
     def _call(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         last = Unavailable("")
         for attempt in range(self.retries + 1):
-            if attempt:
-                time.sleep(min(LONGEST, self.backoff * 2 ** (attempt - 1)))
+            if attempt and self.left.wait(min(LONGEST, self.backoff * 2 ** (attempt - 1))):
+                break
             try:
                 return self._once(path, body)
             except Unavailable as e:

@@ -13,7 +13,7 @@ from typing import Any
 
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
-from evomerge.backends.answers import errors_only, sound
+from evomerge.backends.answers import check_sampling, errors_only, sound
 from evomerge.backends.completions import Choice, Unavailable
 from evomerge.backends.lm import RememberingLM
 from evomerge.errors import TaskError
@@ -62,6 +62,7 @@ class CompletionsLM(RememberingLM):
         new = settings.pop("max_gen_toks")
         _check_length(new + 1, self.max_length)
         tokens, _ = self.tok_batch_encode([context], left_truncate_len=self.max_length - new)
+        check_sampling(settings)
         del settings["do_sample"]  # said by the temperature
         stop = [text for text in self._until(asked) if text]
         settings |= {"max_tokens": new, "stop": stop, "temperature": settings.get("temperature", 0.0), "seed": SEED}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -67,9 +67,14 @@ class HFBackend:
         self._family: Family | None = None
         self._targets: dict[str, torch.Tensor] = {}
 
+    def check(self, family: Family, recipes: Iterable[Recipe] = ()) -> None:
+        """Raises ConfigError where the live model could lie on no device of this machine; opens nothing."""
+        placing.check_here(family.base_folder, self.device_map, self.max_memory)
+
     def open(self, family: Family, device: torch.device, dtype: str) -> None:
         """Loads the live model of `family`; its weights are the base's until the first `write`."""
-        places = placing.settle(family.base_folder, blank.pick_dtype(dtype), self.device_map, self.max_memory)
+        settings = self.device_map, self.max_memory
+        places = placing.settle(family.base_folder, blank.pick_dtype(dtype), *settings, device=device)
         model, tokenizer = blank.live_model(family.base_folder, device, dtype, places)
         self._take(model, speech.live_tokenizer(family) or tokenizer)
         blank.verify(model, family.model.shapes, family.model.read)  # after taking it: HFLM ties weights

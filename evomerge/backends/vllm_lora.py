@@ -21,7 +21,8 @@ from evomerge.backends.encoding import Pair
 from evomerge.backends.lora_files import AdapterFiles
 from evomerge.backends.slots import Loglik, Slots, by_slot, in_turn
 from evomerge.backends.vllm_crowd import Crowd, verify
-from evomerge.backends.vllm_engine import Engine, EngineSettings, version
+from evomerge.backends.vllm_engine import Engine, EngineSettings
+from evomerge.backends.vllm_install import check_heads, version
 from evomerge.backends.vllm_lm import EngineLM
 from evomerge.errors import ConfigError
 from evomerge.families import Request
@@ -66,14 +67,17 @@ class VLLMLora:
         self._settings.check()
         population.check_together(together, batch_size)
         self.batch_size, self.max_length, self.together = batch_size, max_length, together
+        self.tensor_parallel = tensor_parallel  # to plan memory
         self.notes = (f"candidates were served as adapters over one base, {together} at a time",)
         self._crowd: Crowd | None = None
+        self._files: AdapterFiles | None = None
         self._numbers = count(1)
 
     def check(self, family: Family, recipes: Iterable[Recipe] = ()) -> None:
         """Raises ConfigError without vLLM, or if these parents or recipes cannot be served; opens nothing."""
         version()
         population.check_family(family, NAME)
+        check_heads(family.base_folder, blank.empty_model(family.base_folder).config)
         for recipe in recipes:
             population.coefficients(recipe, family, NAME)
 
@@ -84,10 +88,17 @@ class VLLMLora:
         """
         self.check(family)
         self.close()
+        try:
+            self._begin(family, device, dtype)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, family: Family, device: torch.device, dtype: str) -> None:
         assert family.base is not None, "checked"
         self._family, self._joined = family, population.join(family)
         self._files = AdapterFiles(family.base, self._joined, blank.pick_dtype(dtype), 2 * self.together)
-        engine = Engine(self._settings, family.base_folder, device, dtype, **self._lora_settings())
+        engine = Engine(self._settings, family.base_folder, device, dtype, **self._lora_settings(self._files))
         self._crowd = Crowd(engine)
         asked: Any = self._crowd
         with errors_only():
@@ -97,21 +108,23 @@ class VLLMLora:
         self._verify(self._crowd)
         self._load({}, self.together)
 
-    def _lora_settings(self) -> dict[str, Any]:
+    def _lora_settings(self, files: AdapterFiles) -> dict[str, Any]:
         return {
             "enable_lora": True,
             "max_loras": self.together,
             "max_cpu_loras": 2 * self.together,  # candidates, and who sits in empty slots
-            "max_lora_rank": _room(self._files.rank),
-            "lora_target_modules": self._files.modules,
+            "max_lora_rank": _room(files.rank),
+            "lora_target_modules": files.modules,
         }
 
     def close(self) -> None:
         """Stops the engine and removes the adapters' files."""
-        if self._crowd is not None:
-            self._crowd.engine.stop()
-            self._files.close()
-        self._crowd = None
+        files, crowd = self._files, self._crowd
+        self._files = self._crowd = None
+        if files is not None:
+            files.close()
+        if crowd is not None:
+            crowd.engine.stop()
 
     def write(self, recipe: Recipe) -> None:
         """Serve one candidate, as slot 0 with all others empty."""
@@ -144,7 +157,7 @@ class VLLMLora:
         from vllm.lora.request import LoRARequest
 
         number = next(self._numbers)
-        folder = self._files.write(str(number), table)
+        folder = self._written.write(str(number), table)
         adapter = LoRARequest(f"candidate {number}", number, str(folder))
         self._live().engine.add_lora(adapter)
         return adapter
@@ -152,7 +165,7 @@ class VLLMLora:
     def _drop(self, adapters: Iterable[Any]) -> None:
         for adapter in adapters:
             self._live().engine.call("remove_lora", adapter.lora_int_id)
-            self._files.remove(str(adapter.lora_int_id))
+            self._written.remove(str(adapter.lora_int_id))
 
     def _alike(self, coefficient: float) -> dict[str, torch.Tensor]:
         return {name: torch.full((len(own.owners),), coefficient) for name, own in self._joined.items()}
@@ -204,6 +217,11 @@ class VLLMLora:
         if self._crowd is None:
             raise ConfigError("the backend holds no engine; call open(family, device, dtype) first.")
         return self._crowd
+
+    @property
+    def _written(self) -> AdapterFiles:
+        assert self._files is not None, "open"
+        return self._files
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(VLLMLora, **asdict(self._settings), together=self.together), ()

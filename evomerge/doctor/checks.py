@@ -17,8 +17,17 @@ from evomerge.memory import words as memory
 from evomerge.memory.crews import best_crew, fewest_devices
 from evomerge.memory.plan import Machine
 from evomerge.memory.plan import Plan as MemoryPlan
-from evomerge.memory.planning import dearest, devices_given, devices_of, plan_search, workers_here
-from evomerge.memory.prompts import Asked
+from evomerge.memory.planning import (
+    beside_engine,
+    dearest,
+    devices_given,
+    devices_of,
+    plan_search,
+    spreads_by_plan,
+    tokenizer_of,
+    workers_here,
+)
+from evomerge.memory.prompts import Asked, ask_all
 from evomerge.models.blank import pick_device
 from evomerge.spaces.references import references
 from evomerge.types import Recipe
@@ -174,6 +183,11 @@ def _all_splits(tasks: tuple[Any, ...]) -> dict[str, dict[str, tuple[str, ...]]]
 
 def _memory(cfg: Any, machine: Machine | None, found: Examination) -> None:
     findings = found.findings
+    if found.prepared is not None and getattr(found.prepared.plan.evaluator.backend, "remote", False):
+        with findings.of("memory"):
+            found.asked = ask_all(found.tasks, tokenizer_of(found.family))
+            findings.say(ok("memory", "the model lies on a server: nothing of it is held here"))
+        return
     with findings.of("memory"):
         found.memory = memory_plan(cfg, found, machine)
         memory.check(found.memory)
@@ -200,9 +214,10 @@ def memory_plan(cfg: Any, found: Examination, machine: Machine | None) -> Memory
         workers=machine.workers if machine else workers_here(plain(cfg.executor), found.workers),
         devices=machine.devices if machine else devices_of(backend, devices_given(plain(cfg.executor))),
     )
+    planned = beside_engine(planned, backend)
     if machine is not None:
-        return best_crew(planned.job, machine)
-    return fewest_devices(planned) if getattr(backend, "device_map", None) == "auto" else planned
+        return best_crew(planned.job, planned.machine)
+    return fewest_devices(planned) if spreads_by_plan(backend) else planned
 
 
 def _sample(found: Examination, dtype: str) -> Recipe:

@@ -1,4 +1,4 @@
-"""The workers of a pool, whatever they are: told jobs, they send messages; one that dies is opened anew."""
+"""The workers of a pool, whatever they are: told jobs, they send messages."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any, Literal, Protocol, TypeAlias
 from evomerge import errors
 from evomerge.executors.jobs import Job
 
-#: ready: the bench is open (payload: its notes). row: an Evaluation. event: (kind, facts) for the record. done: the
-#: job is over. full: out of memory (why). error: a Fault, which ends the run. died: why, if anybody knows.
-#: While a bench is being opened there is no full: want of memory, or a file that cannot be read, is a death.
-Kind: TypeAlias = Literal["ready", "row", "event", "done", "full", "error", "died"]
+#: ready: the bench is open (payload: its notes). row: (an Evaluation, the seconds it took). event: (kind, facts) for
+#: the record. done: the job is over. full: out of memory (why). sick: a file or device failed (why), and the worker is
+#: not to be trusted any more. error: a Fault, which ends the run. died: why, if anybody knows.
+#: While a bench is being opened there is no full or sick: these are deaths.
+Kind: TypeAlias = Literal["ready", "row", "event", "done", "full", "sick", "error", "died"]
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,6 @@ class Fault:
         return getattr(errors, self.ours)(self.text) if self.ours else None
 
 
-def pause(failures: int) -> float:
-    """Seconds to wait before a worker is opened again that could not be opened so many times in a row."""
-    return min(60.0, 0.5 * 2.0 ** (failures - 1)) if failures else 0.0
-
-
 class Crew(Protocol):
     """`size` workers, known after `check` or `start`. What a worker said comes before its "died", never after.
 
@@ -66,22 +62,31 @@ class Crew(Protocol):
         """Raises ConfigError for what is missing."""
 
     def start(self, evaluator: Any) -> None:
-        """Begin to open all workers; each says "ready" when it is."""
+        """Make ready to open workers; none is opened."""
+
+    def open(self, worker: int) -> None:
+        """Begin to open it, for the first time or after it died; it says one of ready, error, died."""
+
+    def opening(self, worker: int) -> str:
+        """What its opening waits for, as far as known."""
 
     def host(self, worker: int) -> str:
         """Where it runs, as far as known."""
 
+    def alive(self, worker: int) -> bool:
+        """Whether one that is idle lives; if not, its "died" comes with the next wait."""
+
     def send(self, worker: int, job: Job) -> None:
-        """To a worker that is ready and idle; it answers rows and events, then one of done, full, error, died.
+        """To a worker that is ready and idle; it answers rows and events, then one of done, full, sick, error, died.
 
         If it has died unnoticed, nothing is raised: its "died" comes with the next wait.
         """
 
     def wait(self, seconds: float) -> Sequence[Message]:
-        """What has arrived; waits for the first so long at most. Opens anew who died, after a `pause`."""
+        """All that has arrived; waits for the first so long at most."""
 
     def kill(self, worker: int) -> None:
-        """End a worker that hangs; it says "died", is opened anew, and says "ready" again."""
+        """End it, whatever it does; it says "died", if it has not yet."""
 
     def close(self) -> None:
-        """End all workers at once. Idempotent; a later start opens them anew."""
+        """End all workers at once. Idempotent; a later start serves anew."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evomerge.errors import SearchFailed
+from evomerge.errors import MachineFailed, SearchFailed
 from evomerge.executors.crew import Fault
 from evomerge.executors.jobs import Job
 from evomerge.types import Evaluation, Work
@@ -34,10 +34,15 @@ def out_of_memory(job: Job, retries: int) -> SearchFailed:
 
 def unopened(times: int, why: str) -> SearchFailed:
     return SearchFailed(
-        f"a worker could not be opened {times} times in a row, and no other serves; the last time: {why}. Try "
-        "executor=local to see whether the model opens at all, or fewer executor.workers if memory is short; the "
-        "journal keeps what was paid."
+        f"no worker could be opened; the last one failed {times} times in a row, at last: {why}. Try executor=local to "
+        "see whether the model opens at all, or fewer executor.workers if memory is short; the journal keeps what was "
+        "paid."
     )
+
+
+def machine(job: Job, times: int, why: str) -> MachineFailed:
+    work = job.works[0]
+    return MachineFailed(f"{times} workers gave up over {work.phase} {work.id}, the last one with this: {why}")
 
 
 def broken(fault: Fault) -> SearchFailed:

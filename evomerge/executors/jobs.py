@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,14 +18,15 @@ class Job:
     works: tuple[Work, ...]
     shrink: int = 1
 
+    def of(self, row: Evaluation) -> Work:
+        """The work that a row answers."""
+        return next(work for work in self.works if (work.phase, work.id) == (row.phase, row.id))
+
     def after(self, row: Evaluation) -> Job:
         """What is left of it: rungs that were answered are not asked again."""
-        left = [
-            replace(w, answered=(*w.answered, row.scores)) if (w.phase, w.id) == (row.phase, row.id) else w
-            for w in self.works
-            if not (row.last and (w.phase, w.id) == (row.phase, row.id))
-        ]
-        return replace(self, works=tuple(left))
+        one = self.of(row)
+        left = () if row.last else (replace(one, answered=(*one.answered, row.scores)),)
+        return replace(self, works=tuple(w for work in self.works for w in (left if work is one else (work,))))
 
 
 class Queue:
@@ -63,8 +65,15 @@ class Queue:
         return work.phase, work.rung, work.id // self._together
 
 
-def serve(bench: Any, job: Job, record: Callable[..., None]) -> Iterator[Evaluation]:
-    """The rungs of a job as they are answered. Raises what the bench raises: MemoryError, the user's errors."""
+def serve(bench: Any, job: Job, record: Callable[..., None]) -> Iterator[tuple[Evaluation, float]]:
+    """The rungs of a job as they are answered, each with its seconds. Raises what the bench raises."""
+    began = time.monotonic()
+    for row in _rows(bench, job, record):
+        yield row, time.monotonic() - began
+        began = time.monotonic()  # who takes the rows may dawdle
+
+
+def _rows(bench: Any, job: Job, record: Callable[..., None]) -> Iterator[Evaluation]:
     if len(job.works) == 1:
         yield from bench.evaluate(job.works[0], shrink=job.shrink, record=record)
     else:

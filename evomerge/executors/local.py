@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from evomerge.errors import ConfigError
 from evomerge.executors.failures import out_of_memory
 from evomerge.executors.jobs import Job, Queue, serve
+from evomerge.executors.ledger import Ledger
 from evomerge.types import Evaluation, Work
 
 
@@ -60,22 +60,16 @@ class Local:
 
     def _served(self, job: Job) -> Iterator[Evaluation]:
         """Rung by rung; what a failed attempt has answered is not asked again."""
-        bench = self._open()
-        for attempt in range(self._retries + 1):
-            place = {"attempt": attempt, "host": socket.gethostname(), "worker": 0}
-            for work in job.works:  # before the work: an attempt that kills its worker is on file
-                self._record("attempt", phase=work.phase, id=work.id, **place)
-            began = time.monotonic()
+        bench, ledger = self._open(), Ledger(self._record, lambda worker: socket.gethostname())
+        for _ in range(self._retries + 1):
+            ledger.attempt(job, 0)  # before the work: an attempt that kills its worker is on file
             try:
-                for row in serve(bench, job, self._record):
-                    seconds, began = time.monotonic() - began, time.monotonic()
-                    self._record("done", phase=row.phase, id=row.id, **place, rung=row.rung, seconds=seconds)
+                for row, seconds in serve(bench, job, self._record):
+                    ledger.done(job.of(row), 0, row, seconds)
                     job = job.after(row)
                     yield row
-                    began = time.monotonic()
                 return
             except MemoryError as e:
-                for work in job.works:
-                    self._record("retry", phase=work.phase, id=work.id, **place, error=str(e))
+                ledger.retry(job, 0, str(e))
                 job = replace(job, shrink=2 * job.shrink)
         raise out_of_memory(replace(job, shrink=2**self._retries), self._retries)

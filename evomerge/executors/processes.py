@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pickle
 import socket
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait as wait_for
 from typing import Any
 
 from evomerge.errors import ConfigError
-from evomerge.executors.crew import Message, pause
+from evomerge.executors.crew import Message
 from evomerge.executors.jobs import Job
+from evomerge.executors.limits import Limits
 from evomerge.executors.pool import Pool
 from evomerge.executors.shares import Share, shares
 from evomerge.executors.spawn import Process, Spawner
@@ -25,9 +25,11 @@ def processes(
     retries: int = 2,
     strikes: int = 3,
     timeout: float | None = None,
+    start_timeout: float | None = 1800.0,
 ) -> Pool:
     """The executor `processes`; see conf/executor/processes.yaml. Raises ConfigError for values out of range."""
-    return Pool(Processes(workers, devices, gpus_per_worker), retries=retries, strikes=strikes, timeout=timeout)
+    crew = Processes(workers, devices, gpus_per_worker)
+    return Pool(crew, Limits(retries, strikes, timeout, start_timeout))
 
 
 class Processes:
@@ -50,8 +52,6 @@ class Processes:
         self._spawner: Spawner | None = None
         self._shares: list[Share] = []
         self._processes: dict[int, Process] = {}
-        self._failures: dict[int, int] = {}  # times in a row that a worker died before it was ready
-        self._due: dict[int, float] = {}  # when a dead worker is started again
 
     def check(self, evaluator: Any) -> None:
         self._shares, self.notes = shares(evaluator, self._workers, self._devices, self._gpus)
@@ -61,66 +61,57 @@ class Processes:
     def start(self, evaluator: Any) -> None:
         self.check(evaluator)
         self._spawner = Spawner(_pickled(_of_one_device(evaluator)))
-        self._failures = dict.fromkeys(range(self.size), 0)
-        for worker in range(self.size):
-            self._open(worker)
+
+    def open(self, worker: int) -> None:
+        assert self._spawner is not None, "start comes first"
+        self._processes[worker] = self._spawner.start(self._shares[worker])
+
+    def opening(self, worker: int) -> str:
+        return f"its process on {self.host(worker)} is loading the model"
 
     def host(self, worker: int) -> str:
         return socket.gethostname()
+
+    def alive(self, worker: int) -> bool:
+        return not self._processes[worker].ended
 
     def send(self, worker: int, job: Job) -> None:
         self._processes[worker].send(job)
 
     def wait(self, seconds: float) -> Sequence[Message]:
-        self._open_due()
         by_connection = {p.connection: worker for worker, p in self._processes.items()}
         heard: list[Message] = []
-        for connection in wait_for(list(by_connection), self._until_due(seconds)):
+        for connection in wait_for(list(by_connection), seconds):
             heard += self._heard(by_connection[connection])  # type: ignore[index]
         for worker in [w for w, p in self._processes.items() if p.ended and not p.connection.poll()]:
             heard.append(self._buried(worker))
         return heard
 
     def kill(self, worker: int) -> None:
-        self._processes[worker].kill()
+        if worker in self._processes:  # else it has said "died"
+            self._processes[worker].kill()
 
     def close(self) -> None:
         for process in self._processes.values():
             process.kill()
         for process in self._processes.values():
             process.bury()
-        self._processes, self._due = {}, {}
+        self._processes = {}
         if self._spawner:
             self._spawner.close()
             self._spawner = None
 
-    def _open(self, worker: int) -> None:
-        assert self._spawner is not None
-        self._processes[worker] = self._spawner.start(self._shares[worker])
-
-    def _open_due(self) -> None:
-        for worker in [w for w, at in self._due.items() if at <= time.monotonic()]:
-            del self._due[worker]
-            self._open(worker)
-
-    def _until_due(self, seconds: float) -> float:
-        return max(0.0, min([seconds, *(at - time.monotonic() for at in self._due.values())]))
-
-    def _heard(self, worker: int) -> list[Message]:
-        """What it has said by now; nothing where its death is all there is to hear."""
+    def _heard(self, worker: int) -> Iterator[Message]:
+        """All that it has said by now, and its death if that is what follows."""
+        connection = self._processes[worker].connection
         try:
-            kind, payload = self._processes[worker].connection.recv()
+            while connection.poll():
+                yield Message(worker, *connection.recv())
         except (EOFError, OSError):
-            return [self._buried(worker)]
-        if kind == "ready":
-            self._failures[worker] = 0
-        return [Message(worker, kind, payload)]
+            yield self._buried(worker)
 
     def _buried(self, worker: int) -> Message:
-        why = self._processes.pop(worker).bury()
-        self._due[worker] = time.monotonic() + pause(self._failures[worker])
-        self._failures[worker] += 1
-        return Message(worker, "died", why)
+        return Message(worker, "died", self._processes.pop(worker).bury())
 
 
 def _pickled(evaluator: Any) -> bytes:

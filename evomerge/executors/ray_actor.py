@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, TypeAlias
 
-from evomerge.errors import ConfigError
+from evomerge.errors import ConfigError, MachineFailed
 from evomerge.executors.crew import Fault, Kind
 from evomerge.executors.jobs import Job, serve
 from evomerge.executors.ray_session import current_node
@@ -71,7 +71,7 @@ class Actor:
         try:
             plan = _loaded(evaluator)
             self._bench = (plan if family is None else replace(plan, family=family)).open()
-        except (MemoryError, OSError, torch.OutOfMemoryError) as e:
+        except (MemoryError, OSError, torch.OutOfMemoryError, MachineFailed) as e:
             return [("died", f"{type(e).__name__}: {e}")]  # worth another try
         except Exception as e:
             return [("error", Fault.of(e))]
@@ -86,7 +86,7 @@ class Actor:
         for kind, payload in self._speech:
             said.append((kind, payload))
             if kind == "row":
-                self._job = self._job.after(payload)
+                self._job = self._job.after(payload[0])
                 if self._job.works:
                     break
         return said
@@ -97,14 +97,17 @@ def speech(bench: Any, job: Job) -> Iterator[Said]:
     events: deque[Said] = deque()
     rows = serve(bench, job, lambda kind, **facts: events.append(("event", (kind, facts))))
     try:
-        for row in rows:
+        for answered in rows:
             yield from _drained(events)
-            yield "row", row
+            yield "row", answered
         yield from _drained(events)
         yield "done", None
     except MemoryError as e:
         yield from _drained(events)
         yield "full", str(e)
+    except MachineFailed as e:  # to be killed
+        yield from _drained(events)
+        yield "sick", str(e)
     except Exception as e:
         yield from _drained(events)
         yield "error", Fault.of(e)

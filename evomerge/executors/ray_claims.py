@@ -69,7 +69,7 @@ def resources(cpus: float, gpus: float) -> str:
     return f"{cpus:g} CPUs and {gpus:g} GPUs"
 
 
-def check_settings(workers: int | None, cpus: float | None, gpus: float | None, patience: float) -> None:
+def check_settings(workers: int | None, cpus: float | None, gpus: float | None) -> None:
     """Raises ConfigError for what no cluster could serve."""
     if workers is not None and workers < 1:
         raise ConfigError(f"executor.workers is {workers}; wanted 1 or more, or null for all there is room for.")
@@ -77,5 +77,3 @@ def check_settings(workers: int | None, cpus: float | None, gpus: float | None, 
         raise ConfigError(f"executor.num_cpus is {cpus}; wanted a number above 0.")
     if gpus is not None and not (0 <= gpus <= 1 or gpus == int(gpus) > 0):
         raise ConfigError(f"executor.num_gpus is {gpus}; wanted a share of one GPU, or a whole number of them.")
-    if not patience > 0:
-        raise ConfigError(f"executor.start_timeout is {patience}; wanted seconds above 0.")

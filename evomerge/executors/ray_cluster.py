@@ -12,12 +12,14 @@ from evomerge.errors import ConfigError, EvomergeError
 from evomerge.executors import ray_session
 from evomerge.executors.crew import Fault, Message
 from evomerge.executors.jobs import Job
+from evomerge.executors.limits import Limits
 from evomerge.executors.pool import Pool
 from evomerge.executors.ray_actor import Actor, Place, versions
-from evomerge.executors.ray_claims import check_settings, claim, of_one_device, places, resources
+from evomerge.executors.ray_claims import Claim, check_settings, claim, of_one_device, places, resources
 from evomerge.executors.ray_seat import Seat, last_words
 from evomerge.executors.ray_session import Session
 from evomerge.executors.relocation import packed
+from evomerge.executors.shares import lone
 
 
 def ray_cluster(
@@ -29,18 +31,15 @@ def ray_cluster(
     retries: int = 2,
     strikes: int = 3,
     timeout: float | None = None,
-    start_timeout: float = 300.0,
+    start_timeout: float | None = 1800.0,
 ) -> Pool:
     """The executor `ray_cluster`; see conf/executor/ray_cluster.yaml. Raises ConfigError for values out of range."""
-    crew = RayCrew(workers, num_cpus, num_gpus, address, parents_dir, start_timeout)
-    return Pool(crew, retries=retries, strikes=strikes, timeout=timeout)
+    crew = RayCrew(workers, num_cpus, num_gpus, address, parents_dir)
+    return Pool(crew, Limits(retries, strikes, timeout, start_timeout))
 
 
 class RayCrew:
-    """A crew of actors. They are not detached: they end with their driver, even where that is killed.
-
-    An actor that has died while idle is noticed when a job is sent, and replaced; the job goes to its successor.
-    """
+    """A crew of actors. They are not detached: they end with their driver, even where that is killed."""
 
     def __init__(
         self,
@@ -49,11 +48,10 @@ class RayCrew:
         num_gpus: float | None = None,
         address: str | None = None,
         parents_dir: str | None = None,
-        start_timeout: float = 300.0,
     ):
-        check_settings(workers, num_cpus, num_gpus, start_timeout)
+        check_settings(workers, num_cpus, num_gpus)
         self._workers, self._cpus, self._gpus = workers, num_cpus, num_gpus
-        self._address, self._parents_dir, self._patience = address, parents_dir, start_timeout
+        self._address, self._parents_dir = address, parents_dir
         self.size = workers or 1
         self.notes: tuple[str, ...] = ()
         self._session: Session | None = None
@@ -68,7 +66,6 @@ class RayCrew:
         each, least = claim(evaluator, self._cpus, self._gpus), self._workers or 1
         if self._session is None:
             self._session = self._joined(least * each.cpus)
-            self.notes = self._session.notes
         room = places(self._ray.nodes(), each)
         if room < least:
             has = self._ray.cluster_resources()
@@ -79,6 +76,7 @@ class RayCrew:
                 "executor.num_cpus or executor.num_gpus, or add nodes."
             )
         self.size = self._workers or room
+        self.notes = (*self._session.notes, *self._lone(each))
 
     def start(self, evaluator: Any) -> None:
         self.check(evaluator)
@@ -102,6 +100,10 @@ class RayCrew:
         if session:
             session.leave()
 
+    def _lone(self, each: Claim) -> tuple[str, ...]:
+        by_threads = self._workers is None and self._cpus is None and not each.gpus
+        return lone(self.size, each.threads, int(self._ray.cluster_resources().get("CPU", 0))) if by_threads else ()
+
     def _joined(self, cpus: float) -> Session:
         return ray_session.start(cpus) if self._address is None else ray_session.join(self._address)
 
@@ -112,45 +114,55 @@ class RayCrew:
 
     # ------------------------------------------------------------ what a pool asks
 
+    def open(self, worker: int) -> None:
+        self._seats[worker].open()
+
+    def opening(self, worker: int) -> str:
+        if place := self._seats[worker].place:
+            return f"its actor on {place.host} is loading the model"
+        has, free = self._ray.cluster_resources(), self._ray.available_resources()
+        return (
+            f"no place for it: it wants {self._each}, and of the cluster's "
+            f"{resources(has.get('CPU', 0), has.get('GPU', 0))} there are free "
+            f"{resources(free.get('CPU', 0), free.get('GPU', 0))}; others may have to finish, or nodes to be added"
+        )
+
     def host(self, worker: int) -> str:
         place = self._seats[worker].place
         return place.host if place else "no place yet"
 
+    def alive(self, worker: int) -> bool:
+        if why := self._seats[worker].silence():
+            self._lost(worker, why)
+        return not why
+
     def send(self, worker: int, job: Job) -> None:
-        seat = self._seats[worker]
-        if seat.alive():
-            seat.give(job)
-        else:
-            seat.held = job
-            seat.retire()
+        self._seats[worker].give(job)
 
     def wait(self, seconds: float) -> Sequence[Message]:
-        self._open_due()
-        heads = {seat.calls[0][1]: worker for worker, seat in enumerate(self._seats) if seat.calls}
-        for reference in self._done(list(heads), 0.0 if self._said else seconds):
-            self._answered(heads[reference])
-        self._look_for_homeless()
+        answering = self._answering(0.0 if self._said else seconds)
+        while answering:
+            for worker in answering:
+                self._answered(worker)
+            answering = self._answering(0.0)  # the next calls of the same workers
         said = list(self._said)
         self._said.clear()
         return said
 
     def kill(self, worker: int) -> None:
-        self._lost(worker, "killed by the driver")
+        seat = self._seats[worker]
+        if seat.actor is not None:  # else it has said "died"
+            self._lost(worker, "killed by the driver" if seat.place else self.opening(worker))
 
-    def _open_due(self) -> None:
-        for seat in self._seats:
-            if seat.due is not None and seat.due <= time.monotonic():
-                seat.open()
-
-    def _done(self, references: list[Any], seconds: float) -> list[Any]:
-        """All that are answered; waits for the first so long at most, and no longer than until an actor is due."""
-        seconds = max(0.0, min([seconds, *(s.due - time.monotonic() for s in self._seats if s.due is not None)]))
-        if not references:
+    def _answering(self, seconds: float) -> list[int]:
+        """Whose oldest calls are answered; waits for the first so long at most."""
+        heads = {seat.calls[0][1]: worker for worker, seat in enumerate(self._seats) if seat.calls}
+        if not heads:
             time.sleep(seconds)
             return []
-        self._ray.wait(references, timeout=seconds)
-        done, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
-        return list(done)
+        self._ray.wait(list(heads), timeout=seconds)
+        done, _ = self._ray.wait(list(heads), num_returns=len(heads), timeout=0)
+        return [heads[reference] for reference in done]
 
     # ------------------------------------------------------------ what actors say
 
@@ -191,10 +203,8 @@ class RayCrew:
         seat = self._seats[worker]
         if message.kind == "died":  # it could not open, and lives
             self._lost(worker, message.payload)
-        elif message.kind == "ready" and (held := seat.ready()):
-            seat.give(held)
         else:
-            if message.kind in ("done", "full", "error"):
+            if message.kind in ("done", "full", "sick", "error"):
                 seat.calls.clear()  # the rungs that a judge spared
             self._said.append(message)
 
@@ -214,29 +224,11 @@ class RayCrew:
             self._lost(worker, last_words(why, place))
 
     def _lost(self, worker: int, why: str) -> None:
-        self._seats[worker].held = None
-        self._seats[worker].retire()
+        self._seats[worker].end()
         self._said.append(Message(worker, "died", why))
 
     def _stop(self, worker: int, error: EvomergeError) -> None:
         self._said.append(Message(worker, "error", Fault.of(error)))
-
-    def _look_for_homeless(self) -> None:
-        """Workers without a place: the others go on; where there are no others, the search cannot."""
-        late = [worker for worker, seat in enumerate(self._seats) if seat.homeless(self._patience)]
-        for worker in [w for w in late if not self._seats[w].told_homeless]:
-            self._seats[worker].told_homeless = True
-            has, free = self._ray.cluster_resources(), self._ray.available_resources()
-            text = (
-                f"no place for a worker in {self._patience:g} s: it wants {self._each}, and of the cluster's "
-                f"{resources(has.get('CPU', 0), has.get('GPU', 0))} there are free "
-                f"{resources(free.get('CPU', 0), free.get('GPU', 0))}"
-            )
-            if len(late) == len(self._seats):
-                more = "Wait for others to finish, add nodes, or raise executor.start_timeout."
-                self._stop(worker, ConfigError(f"{text}. {more}"))
-            else:
-                self._said.append(Message(worker, "event", ("note", {"text": f"{text}; the other workers go on"})))
 
 
 def _pickled(ray: Any, what: Any) -> bytes:

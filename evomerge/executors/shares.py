@@ -42,6 +42,11 @@ def shares(
         raise ConfigError(
             f"executor.devices is {list(devices)}, and device={device} uses none. Leave it out, or set device=cuda."
         )
+    if gpus_per_worker != 1:
+        raise ConfigError(
+            f"executor.gpus_per_worker is {gpus_per_worker}, and device={device} uses none. Leave it out, or set "
+            "device=cuda."
+        )
     return _of_cores(cores(), workers, threads)
 
 
@@ -83,8 +88,15 @@ def _of_gpus(gpus: Sequence[str], workers: int | None, each: int, threads: int) 
 
 
 def _of_cores(present: int, workers: int | None, threads: int) -> tuple[list[Share], tuple[str, ...]]:
-    count = workers or max(1, present // threads)
-    if count > 1 and count * threads > present:
-        note = f"{count} workers of {threads} threads share {present} cores: fewer workers, or threads=1, may be faster"
-        return [Share(threads)] * count, (note,)
-    return [Share(threads)] * count, ()
+    if workers is None:
+        count = max(1, present // threads)
+        return [Share(threads)] * count, lone(count, threads, present)
+    note = f"{workers} workers of {threads} threads share {present} cores: fewer workers, or threads=1, may be faster"
+    return [Share(threads)] * workers, (note,) if workers > 1 and workers * threads > present else ()
+
+
+def lone(workers: int, threads: int, present: int) -> tuple[str, ...]:
+    """A note where workers have so many threads each that there is but one."""
+    if workers > 1 or threads == 1 or present == 1:
+        return ()
+    return (f"one worker of {threads} threads on {present} cores: threads=1 makes {present} workers",)

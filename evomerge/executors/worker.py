@@ -13,7 +13,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from evomerge.errors import ConfigError
+from evomerge.errors import ConfigError, MachineFailed
 from evomerge.executors.crew import Fault, Kind
 from evomerge.executors.jobs import Job, serve
 
@@ -72,7 +72,7 @@ def opened(evaluator: bytes, threads: int, say: Say) -> Any:
     torch.set_num_threads(threads)  # as in the driver: another number gives other bits
     try:
         bench = _loaded(evaluator).open()
-    except (MemoryError, OSError, torch.OutOfMemoryError) as e:
+    except (MemoryError, OSError, torch.OutOfMemoryError, MachineFailed) as e:
         print(f"{type(e).__name__}: {e}", file=sys.stderr, flush=True)
         os._exit(CANNOT_OPEN)
     except BaseException as e:
@@ -95,11 +95,13 @@ def _loaded(evaluator: bytes) -> Any:
 def answer(bench: Any, job: Job, say: Say) -> None:
     """Each rung as it is answered, then how the job ended."""
     try:
-        for row in serve(bench, job, lambda kind, **facts: say("event", (kind, facts))):
-            say("row", row)
+        for answered in serve(bench, job, lambda kind, **facts: say("event", (kind, facts))):
+            say("row", answered)
         say("done", None)
     except MemoryError as e:
         say("full", str(e))
+    except MachineFailed as e:  # to be killed
+        say("sick", str(e))
     except BaseException as e:
         say("error", Fault.of(e))
 

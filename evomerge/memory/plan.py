@@ -3,8 +3,7 @@
 Sizes are bytes unless a name says entries. The counts follow what is held at once:
 
 - *building*: float32 slices of all parents, or whole tensors for a method that looks at them first (`prepare`);
-- *scoring* (lm-eval 0.4.13, HFLM `_loglikelihood_tokens`): logits of every position in the model's dtype, their
-  log-softmax, and still the log-softmax of the batch before: three times batch * tokens * vocabulary.
+- *scoring*: see evomerge.memory.passes.
 
 Building ends before scoring begins, so only the larger of the two is counted beside model and parents.
 
@@ -20,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from evomerge.memory.passes import FLOAT32, evaluating
 from evomerge.models import layout
 
 Placement = Literal["device", "host", "disk"]
@@ -31,7 +31,6 @@ PROCESS = 2 * 10**9
 #: What each further process holds where it has no device of its own: 0.26 GB measured, and its tasks' documents.
 WORKER = 5 * 10**8
 UNEVEN = 2  # blocks by which the fullest of several devices exceeds an even share
-FLOAT32 = 4
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,8 @@ class Machine:
     """Free bytes. `unified`: device and host share one memory (cpu, mps), and `device` is what is free of it.
 
     device: free on each of the `devices` over which a worker spreads its model. workers: those that share the host.
+    engine: share of a device that an inference engine takes for the live model and for scoring; 0 if there is none.
+    Beside it each device builds its own slices, and keeps parents whole.
     """
 
     device: int
@@ -92,6 +93,17 @@ class Machine:
     unified: bool = False
     devices: int = 1
     workers: int = 1
+    engine: float = 0.0
+
+    @property
+    def reserved(self) -> int:
+        """Bytes of a device that the engine takes."""
+        return int(self.engine * self.device)
+
+    @property
+    def room(self) -> int:
+        """Bytes of a device that may be used, the engine's with them."""
+        return self.reserved + usable(self.device - self.reserved)
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,8 @@ class Plan:
     @property
     def resident_peak(self) -> int:
         """With all parents on the devices: on the fullest one, or of all workers where memory is one."""
-        return self.share(sum(self.job.checkpoints)) + self._workers(self.building)
+        parents = sum(self.job.checkpoints)
+        return (parents if self.machine.engine else self.share(parents)) + self._workers(self.building)
 
     @property
     def streamed_peak(self) -> int:
@@ -117,6 +130,8 @@ class Plan:
         return self._workers(self.building + self.copying)
 
     def _workers(self, building: int) -> int:
+        if self.machine.engine:
+            return sum(self.job.adapters) + self.machine.reserved + building
         each = self.share(sum(self.job.adapters)) + self.share(self.live) + max(self.evaluator, building)
         if not self.machine.unified:
             return each
@@ -126,6 +141,10 @@ class Plan:
         """Of a model's weights, or of several models', what lies on the fullest device of a worker."""
         n, layers = self.machine.devices, self.job.shape.layers
         return weights if n == 1 else min(weights, -(-weights // n) + UNEVEN * weights // layers)
+
+    @property
+    def outgrows_engine(self) -> bool:
+        return 0 < self.machine.reserved < self.share(self.live)
 
     @property
     def loading(self) -> int:
@@ -141,8 +160,8 @@ class Plan:
     @property
     def placement(self) -> Placement | None:
         """Where the parents lie: device, host (copied over for every candidate), or disk (read for every candidate)."""
-        room, host = usable(self.machine.device), usable(self.machine.host)
-        if self.loading > host or self.streamed_peak > room:
+        room, host = self.machine.room, usable(self.machine.host)
+        if self.loading > host or self.streamed_peak > room or self.outgrows_engine:
             return None
         if self.resident_peak <= room:
             return "device"
@@ -180,35 +199,6 @@ def building(shape: Shape, n_parents: int, slice_entries: int, *, prepares: bool
         return (2 * n_parents + 2) * part * FLOAT32
     whole = max(2 * n_parents, n_parents + 4) * shape.largest_block
     return max(whole, (3 * n_parents + 6) * part) * FLOAT32
-
-
-def evaluating(shape: Shape, load: Load, itemsize: int) -> int:
-    """Peak of a forward pass beside the model: cache, activations, logits. Sliding windows are counted as full."""
-    return max(_scoring(shape, load, itemsize), _generating(shape, load, itemsize))
-
-
-def _scoring(shape: Shape, load: Load, itemsize: int) -> int:
-    tokens = load.batch_size * load.scored
-    logits = tokens * shape.vocabulary * itemsize
-    cache = cache_of(shape, tokens, itemsize)
-    return logits + max(cache + _activations(shape, tokens, itemsize), cache + logits, 2 * logits)
-
-
-def _generating(shape: Shape, load: Load, itemsize: int) -> int:
-    """Logits of the last position alone, which transformers turns to float32 beside."""
-    tokens = load.batch_size * load.generated
-    last = load.batch_size * shape.vocabulary * (itemsize + 2 * FLOAT32)
-    return cache_of(shape, tokens, itemsize) + max(_activations(shape, tokens, itemsize), last)
-
-
-def cache_of(shape: Shape, tokens: int, itemsize: int) -> int:
-    """Keys and values of every layer; transformers keeps them in scoring, too."""
-    return 2 * shape.layers * tokens * shape.kv_heads * shape.head_dim * itemsize
-
-
-def _activations(shape: Shape, tokens: int, itemsize: int) -> int:
-    """Inside an MLP: gate, up and their product, beside four hidden states (measured on llama)."""
-    return tokens * (3 * shape.intermediate + 4 * shape.hidden) * itemsize
 
 
 # ---------------------------------------------------------------- from real things

@@ -42,7 +42,7 @@ def plan_search(
     architecture or dtype; evomerge.memory.words.check tells whether the plan fits.
     """
     pick_dtype(dtype)
-    asked = ask_all(tasks, _tokenizer(family))
+    asked = ask_all(tasks, tokenizer_of(family))
     load = load_of(list(asked.values()), batch_size, max_length_of(read_config(family), max_length))
     there = machine if isinstance(machine, Machine) else machine_of(machine, every=workers * devices > 1)
     there = replace(there, device=int(there.device * min(1, devices)), devices=max(1, int(devices)), workers=workers)
@@ -75,11 +75,23 @@ def settle(found: Plan, evaluator: Any) -> Plan:
     Returns the plan that holds then. Changes the family and the backend in place.
     """
     backend = evaluator.backend
-    if getattr(backend, "device_map", None) == "auto":
+    found = beside_engine(found, backend)
+    if spreads_by_plan(backend):
         found = fewest_devices(found)
         backend.device_map = "balanced" if found.machine.devices > 1 else None
     evaluator.family.resident = found.placement == "device"
     return found
+
+
+def spreads_by_plan(backend: Any) -> bool:
+    """Whether device_map=auto is the plan's to decide; where there are limits, the backend goes by these."""
+    return getattr(backend, "device_map", None) == "auto" and getattr(backend, "max_memory", None) is None
+
+
+def beside_engine(found: Plan, backend: Any) -> Plan:
+    """The plan with what the backend's engine takes of each device, if it has one that does."""
+    taken = 0.0 if found.machine.unified else getattr(backend, "gpu_memory_utilization", 0.0)
+    return plan(found.job, replace(found.machine, engine=taken)) if taken else found
 
 
 def choices_of(space: Space) -> list[Recipe]:
@@ -93,7 +105,8 @@ def dearest(space: Space) -> Recipe:
     return max(choices_of(space), key=lambda recipe: sum(get(name).prepare is not None for name in methods_of(recipe)))
 
 
-def _tokenizer(family: Any) -> Any:
+def tokenizer_of(family: Any) -> Any:
+    """The live model's. Raises ParentError if there is none."""
     found = speech.live_tokenizer(family)
     if found is None:
         raise ParentError(f"{family.base_folder} has no tokenizer. Copy one from the model it was made from.")

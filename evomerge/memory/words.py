@@ -42,12 +42,25 @@ def check(found: Plan) -> None:
             f"the live model takes {gb(found.live)} of host memory while it is loaded{_in_all(found)}, and "
             f"{gb(machine.host)} are free. Use {fewer}dtype=bfloat16, a machine with more memory, or a smaller model."
         )
+    if machine.engine:
+        raise ConfigError(_engine_words(found))
     advice = f"Set {', or '.join(remedies)}." if remedies else "Use a larger device or a smaller model."
     raise ConfigError(
         f"{gb(machine.device)} are free on {device_words(machine)} ({gb(usable(machine.device))} after a reserve) and "
         f"the search needs {gb(found.streamed_peak)}{_crew(machine)}: {gb(found.share(found.live))} for the live "
         f"model, {gb(found.evaluator)} for scoring {load_words(found.job.load)}, "
         f"{gb(found.building + found.copying)} while building. {advice}"
+    )
+
+
+def _engine_words(found: Plan) -> str:
+    machine, needed = found.machine, found.streamed_peak - found.machine.reserved
+    more = found.outgrows_engine
+    return (
+        f"backend.gpu_memory_utilization={machine.engine:g} leaves the engine {gb(machine.reserved)} of "
+        f"{device_words(machine)} for a live model of {gb(found.share(found.live))}, and building "
+        f"{gb(machine.room - machine.reserved)} where it needs {gb(needed)}. {'Raise' if more else 'Lower'} it, or set "
+        f"backend.tensor_parallel={2 * machine.devices}, or give fewer parents."
     )
 
 
@@ -79,6 +92,8 @@ def _helps(way: Way, found: Plan) -> bool:
 
 def _machines(machine: Machine, job: Job) -> Iterator[Way]:
     """Fewer workers on one memory, or a worker's model over more devices of the same size."""
+    if machine.engine:
+        return  # no setting of these is the engine's
     if machine.unified:
         for n in _halves(machine.workers):
             yield f"executor.workers={n}", job, replace(machine, workers=n)

@@ -36,9 +36,15 @@ def check_settings(device_map: str | DeviceMap | None, max_memory: Limits | None
 
 
 def in_bytes(limits: Limits) -> dict[int | str, int]:
-    """The limits as numbers. Raises ConfigError for a size that cannot be read."""
+    """The limits as numbers. Raises ConfigError for a size that cannot be read, and a device that there is not."""
     from accelerate.utils import convert_file_size_to_int
 
+    odd = [device for device in limits if not (str(device).isdigit() or device == "cpu")]
+    if odd:
+        raise ConfigError(
+            f"backend.max_memory names '{odd[0]}'; wanted the numbers of GPUs (0, 1, ...) and cpu: a candidate is "
+            "written where its weights lie, which is not on a disk."
+        )
     try:
         return {_key(device): int(convert_file_size_to_int(size)) for device, size in limits.items()}
     except ValueError as e:
@@ -49,28 +55,81 @@ def _key(device: int | str) -> int | str:
     return int(device) if str(device).isdigit() else device  # YAML and the command line may give either
 
 
+def check_here(folder: Path, setting: str | DeviceMap | None, max_memory: Limits | None) -> None:
+    """Raises ConfigError for what is wrong whichever of its devices a worker of this machine is given."""
+    if setting is None:
+        return
+    if not isinstance(setting, str):
+        check(_empty(folder), setting)
+    named = in_bytes(max_memory or {}) if isinstance(setting, str) else setting.values()
+    gpus = [device for device in named if isinstance(device, int)]
+    if gpus and not torch.cuda.is_available():
+        group = "max_memory" if isinstance(setting, str) else "device_map"
+        raise ConfigError(
+            f"backend.{group} names cuda:{gpus[0]}, and there is no GPU here. Set backend.device_map=null."
+        )
+
+
 def settle(
-    folder: Path, dtype: torch.dtype, setting: str | DeviceMap | None, max_memory: Limits | None = None
+    folder: Path,
+    dtype: torch.dtype,
+    setting: str | DeviceMap | None,
+    max_memory: Limits | None = None,
+    *,
+    device: torch.device,
 ) -> dict[str, int | str] | None:
-    """Where each module of the model in `folder` will lie; None for one device.
+    """Where each module of the model in `folder` will lie; None for all of it on `device`, the search's own.
 
     Raises ConfigError, before a weight is read, if it does not fit or could not be written where it lies.
     """
     if setting is None:
         return None
+    check_here(folder, setting, max_memory)
+    model = _empty(folder)
+    found = _spread(model, dtype, setting, max_memory, device) if isinstance(setting, str) else dict(setting)
+    if found is None:
+        return None
+    check(model, found)
+    for there in dict.fromkeys(found.values()):
+        blank.pick_device(f"cuda:{there}" if isinstance(there, int) else there)
+    return found
+
+
+def _spread(
+    model: Any, dtype: torch.dtype, word: str, max_memory: Limits | None, device: torch.device
+) -> dict[str, int | str] | None:
+    limits = in_bytes(max_memory) if max_memory is not None else free()
+    if device.type != "cuda" and any(isinstance(there, int) for there in limits) and word == "balanced":
+        raise ConfigError(
+            f"backend.device_map=balanced spreads the live model over GPUs, and device={device}. Set device=cuda, "
+            "or backend.device_map=null."
+        )
+    home = "cpu" if device.type != "cuda" else device.index or 0
+    if home == "cpu" or len(limits) < 2 or (word == "auto" and size(model, dtype) <= HALF * limits.get(home, 0)):
+        if max_memory is not None:
+            _check_limit(size(model, dtype), home, limits)
+        return None
+    return split(model, limits, dtype)
+
+
+def _check_limit(needed: int, home: int | str, limits: Mapping[int | str, int]) -> None:
+    """Of a model that lies on one device as a whole."""
+    if home not in limits:
+        raise ConfigError(
+            f"backend.max_memory limits {', '.join(map(str, limits)) or 'no device'} and the whole model would lie on "
+            f"{home}. Give a limit for that, or for several GPUs."
+        )
+    if needed > limits[home]:
+        raise ConfigError(
+            f"the live model takes {needed / 1e9:.3g} GB and backend.max_memory allows {limits[home] / 1e9:.3g} GB on "
+            f"{home}, the only device it names. Raise the limit, or give one for a further device or cpu."
+        )
+
+
+def _empty(folder: Path) -> Any:
     model = blank.empty_model(folder)
     model.tie_weights()
-    if isinstance(setting, str):
-        limits = in_bytes(max_memory) if max_memory is not None else free()
-        if len(limits) < 2 or (setting == "auto" and size(model, dtype) <= HALF * next(iter(limits.values()))):
-            return None
-        found = split(model, limits, dtype)
-    else:
-        found = dict(setting)
-    check(model, found)
-    for device in dict.fromkeys(found.values()):
-        blank.pick_device(f"cuda:{device}" if isinstance(device, int) else device)
-    return found
+    return model
 
 
 def free() -> dict[int | str, int]:

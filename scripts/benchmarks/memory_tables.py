@@ -17,20 +17,25 @@ ITEMS = 500  # of a candidate, each of TOKENS tokens
 
 @dataclass(frozen=True)
 class Rates:
-    """Bytes and operations a second, assumed: what such machines reach of their data sheets."""
+    """Bytes and operations a second, assumed: what such machines reach of their data sheets.
+
+    host: from the host's memory to one device. hosts: to all devices together. disk: one for all workers.
+    """
 
     device: float
     host: float
+    hosts: float
     disk: float
     flops: float
 
 
 #: RTX 4090 and H100 SXM: 70% of the memory's 1.0 and 3.35 TB/s, a pageable copy over PCIe 4 and 5, one NVMe drive,
-#: and 40% of 165 and 990 dense bfloat16 TFLOP/s.
+#: and 40% of 165 and 990 dense bfloat16 TFLOP/s. A pageable copy goes through the host's memory three times, and two
+#: sockets of eight DDR5 channels each give some 300 GB/s.
 RATES = {
-    "24gb": Rates(0.7e12, 10e9, 3e9, 66e12),
-    "80gb": Rates(2.3e12, 20e9, 3e9, 400e12),
-    "8x80gb": Rates(2.3e12, 20e9, 3e9, 400e12),
+    "24gb": Rates(0.7e12, 10e9, 10e9, 3e9, 66e12),
+    "80gb": Rates(2.3e12, 20e9, 20e9, 3e9, 400e12),
+    "8x80gb": Rates(2.3e12, 20e9, 100e9, 3e9, 400e12),
 }
 
 
@@ -55,14 +60,17 @@ def plans() -> Iterator[tuple[str, int, str, Plan]]:
 def cost(found: Plan, rates: Rates, per_entry: float) -> Cost:
     """per_entry: bytes that the method moves for an entry of the model, at this number of parents.
 
-    A model in pieces is built and run piece after piece, so several devices of one worker make it no faster.
+    A model in pieces is built and run piece after piece, so several devices of one worker make it no faster. Workers
+    share what the host and its disk bring, as if all brought at the same time.
     """
+    workers = found.machine.workers
     moved = per_entry * found.job.shape.parameters
-    away = {"device": None, "host": rates.host, "disk": rates.disk}[str(found.placement)]
+    shared = {"device": None, "host": min(rates.host, rates.hosts / workers), "disk": rates.disk / workers}
+    away = shared[str(found.placement)]
     building = moved / rates.device
     bringing = found.parents / away if away else 0.0
     scoring = 2 * found.job.shape.parameters * ITEMS * TOKENS / rates.flops
-    return Cost(building, bringing, scoring, 60 * found.machine.workers / (building + bringing + scoring))
+    return Cost(building, bringing, scoring, 60 * workers / (building + bringing + scoring))
 
 
 # ---------------------------------------------------------------- as Markdown
@@ -71,6 +79,15 @@ def cost(found: Plan, rates: Rates, per_entry: float) -> Cost:
 def table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [titles, tuple("---" for _ in titles), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rates_table() -> str:
+    titles = ("machine", "device, GB/s", "host to one device", "host to all devices", "disk for all", "TFLOP/s")
+    lines = []
+    for name, r in RATES.items():
+        figures = [f"{rate / 1e9:.0f}" for rate in (r.device, r.host, r.hosts, r.disk)]
+        lines.append((name, *figures, f"{r.flops / 1e12:.0f}"))
+    return table(titles, lines)
 
 
 def memory_table(profile: str) -> str:

@@ -54,8 +54,10 @@ def blocks(targets: Mapping[str, torch.Tensor], last: int | None = None) -> dict
 
 
 def per_entry(family: Family, method: str, n_parents: int) -> float:
-    """Bytes moved for each entry of a block, in its files' dtype."""
+    """Bytes moved for each entry of a block, in its files' dtype; the parents are read, and stay, before any are."""
     targets = blocks({n: torch.empty(s, dtype=torch.bfloat16) for n, s in family.shapes.items()}, last=0)
+    recipe = recipe_of(family, method, n_parents)
+    build.write(recipe, family, targets)
     with Traffic() as traffic:
-        build.write(recipe_of(family, method, n_parents), family, targets)
+        build.write(recipe, family, targets)
     return traffic.bytes / sum(t.numel() for t in targets.values())

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import signal
 import socket
 import stat
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -187,6 +191,25 @@ def test_full_checkpoints_are_refused_before_the_server_is_met(server, base_fold
     assert not server.asked
 
 
+def test_a_check_asks_the_server_once_and_pays_nothing(server, family, base_folder, expert_folder):
+    api(server).check(family)
+    assert server.asked == ["/v1/models"]
+    with pytest.raises(ConfigError, match="full checkpoint"):
+        api(server).check(open_family([str(expert_folder)], str(base_folder)))
+    with pytest.raises(ConfigError, match="unknown model 'other'"):
+        api(server, model="other").check(family)
+
+
+@pytest.mark.parametrize("more", [{}, {"temperature": 0.0}])
+def test_sampling_without_a_temperature_is_refused_as_transformers_does(opened, local, recipes, more):
+    request = ask("generate_until", "a", {"until": [], "max_gen_toks": 2, "do_sample": True, **more})
+    with pytest.raises(ValueError, match="temperature"):
+        local.answer([request])
+    opened.write(recipes["base"])
+    with pytest.raises(TaskError, match=r"do_sample: true and temperature: .* wanted one above 0"):
+        opened.answer([request])
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -219,7 +242,7 @@ def test_without_a_server_it_says_how_one_is_started(family):
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # and does not listen
         with pytest.raises(ConfigError, match=r"vllm serve .* --enable-lora"):
-            Api(base_url=f"http://127.0.0.1:{held.getsockname()[1]}/v1").open(family, CPU, "float32")
+            Api(base_url=f"http://127.0.0.1:{held.getsockname()[1]}/v1").check(family)
 
 
 @pytest.mark.parametrize(
@@ -314,6 +337,37 @@ def test_a_slow_server_is_given_up_in_time(server, family, recipes):
     server.fault = slow(1.5)
     with pytest.raises(SearchFailed, match="timed out"):
         backend.answer(FEW)
+
+
+def test_an_interrupt_waits_for_no_answer(server, family, recipes):
+    backend = api(server, batch_size=1, concurrency=2)
+    backend.open(family, CPU, "float32")
+    backend.write(recipes["base"])
+    server.fault = slow(5.0)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        backend.answer(FEW)
+    backend.close()
+    assert time.monotonic() - began < 2
+    asked = len(server.asked)
+    time.sleep(0.2)
+    assert len(server.asked) == asked, "nobody asks on"
+
+
+def test_an_interrupt_waits_for_no_repetition(server, family, recipes):
+    backend = api(server, backoff=30.0)
+    backend.open(family, CPU, "float32")
+    backend.write(recipes["base"])
+    server.fault = failing(99)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        backend.answer(FEW)
+    before = server.asked.count("/v1/completions")
+    backend._server.left.set()  # whoever else waits to ask again
+    with pytest.raises(Unavailable):
+        backend._server.complete("base", [[0, 1]])
+    assert server.asked.count("/v1/completions") == before + 1
 
 
 def test_a_server_started_anew_is_given_the_adapter_again(server, opened, recipes):

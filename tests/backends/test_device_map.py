@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,42 @@ def test_where_there_is_one_device_nothing_is_spread(family, whole):
         assert backend.answer(REQUESTS) == whole[0]
 
 
+@pytest.mark.parametrize("setting", ["auto", "balanced"])
+def test_the_limit_of_the_only_device_holds_or_is_refused(family, setting):
+    with pytest.raises(ConfigError, match=r"allows 1e-06 GB on cpu, the only device"):
+        HFBackend(device_map=setting, max_memory={"cpu": 1000}).open(family, CPU, "float32")
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"device_map": "balanced", "max_memory": {0: "1GiB"}}, "max_memory names cuda:0, and there is no GPU here"),
+        ({"device_map": {"": 0}}, "device_map names cuda:0, and there is no GPU here"),
+        ({"device_map": {"": "cpu", "model.layer.1": "cpu"}}, "Did you mean 'model.layers.1'"),
+    ],
+)
+def test_a_map_that_fits_no_device_here_is_refused_by_a_check(family, monkeypatch, settings, words):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=words):
+        HFBackend(**settings).check(family)
+
+
+def test_on_a_machine_with_gpus_a_search_on_the_cpu_is_not_spread_over_them(family, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    settle = partial(device_map.settle, family.base_folder, torch.float32, device=CPU)
+    with pytest.raises(ConfigError, match="balanced spreads the live model over GPUs, and device=cpu"):
+        settle("balanced", {0: "1GiB", 1: "1GiB"})
+    with pytest.raises(ConfigError, match="limits 0, 1 and the whole model would lie on cpu"):
+        settle("auto", {0: "1GiB", 1: "1GiB"})
+    assert settle("auto", {0: "1GiB", "cpu": "1GiB"}) is None
+
+
+def test_a_limit_for_another_device_than_the_searchs_is_refused(family, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ConfigError, match="limits 1 and the whole model would lie on 0"):
+        device_map.settle(family.base_folder, torch.float32, "balanced", {1: "1GiB"}, device=torch.device("cuda"))
+
+
 def test_settings_travel_with_a_pickled_backend():
     settings = {"device_map": "auto", "max_memory": {0: "2GiB", "cpu": "1GiB"}}
     again = pickle.loads(pickle.dumps(HFBackend(**settings)))
@@ -199,6 +236,8 @@ def test_a_device_that_is_not_here_is_named_before_a_weight_is_read(family):
         ({"device_map": "autos"}, "Did you mean 'auto'"),
         ({"max_memory": {0: "2GiB"}}, "limits are for device_map=auto or balanced"),
         ({"device_map": "auto", "max_memory": {0: "much"}}, "Wanted sizes such as 20GiB"),
+        ({"device_map": "auto", "max_memory": {"gpu0": "2GiB"}}, "'gpu0'; wanted the numbers of GPUs"),
+        ({"device_map": "auto", "max_memory": {0: "2GiB", "disk": "2GiB"}}, "names 'disk'"),
     ],
 )
 def test_settings_that_place_nothing_are_refused(settings, words):

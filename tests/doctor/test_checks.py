@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from evomerge import config
-from evomerge.doctor import parents
+from evomerge.backends.api import Api
+from evomerge.doctor import checks, parents
 from evomerge.doctor.checks import examine
 from evomerge.doctor.findings import Findings
 from evomerge.memory.plan import Machine
@@ -56,6 +58,16 @@ def test_the_executor_and_its_workers_are_told_and_planned_for(command, tmp_path
 def test_more_gpus_than_there_are_is_a_problem_with_the_executor(command, tmp_path):
     found = examined(command, tmp_path, "executor=processes", "executor.devices=[0]")
     assert [p for p in told(found, "problem") if "executor.devices is [0]" in p]
+
+
+def test_of_a_model_that_lies_on_a_server_no_memory_is_planned(command, tmp_path):
+    found = examined(command, tmp_path)
+    evaluator = replace(found.prepared.plan.evaluator, backend=Api(base_url="http://127.0.0.1:1/v1"))
+    there = replace(found.prepared, plan=replace(found.prepared.plan, evaluator=evaluator))
+    afar = checks.Examination(Findings(), there, found.family, found.tasks)
+    checks._memory(None, None, afar)
+    assert told(afar) == ["memory: the model lies on a server: nothing of it is held here"]
+    assert afar.memory is None and afar.asked == found.asked
 
 
 def test_quick_leaves_the_model_where_it_is(command, tmp_path):

@@ -15,7 +15,7 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from evomerge.errors import TaskError
+from evomerge.errors import MachineFailed, TaskError
 from evomerge.types import Blend, Evaluation, Items, ItemScores, Recipe, Slot, Work
 
 ODD = np.array([0.1 + 0.2, 5e-324, -0.0, 1e308])  # must travel bit for bit
@@ -40,6 +40,8 @@ class ScriptedBench:
     def evaluate(self, work: Work, *, shrink: int, record: Callable[..., None]) -> Iterator[Evaluation]:
         write_down(self.log, "evaluate", work.id, shrink)
         _act(str(work.id), shrink, record)
+        if work.id == "sick once" and lines(self.log).count(f"evaluate sick once {shrink}") == 1:
+            raise MachineFailed("OSError: no such disk")
         for place in range(len(work.answered), len(work.rungs)):
             yield answer(work, place, shrink)
 

@@ -10,12 +10,14 @@ from typing import Any
 
 from evomerge.executors.crew import Message
 from evomerge.executors.jobs import Job
+from evomerge.executors.limits import Limits
 from evomerge.executors.pool import Pool
 from evomerge.types import Evaluation, Work
 from tests.sphere import items, recipe
 
 Lines = Iterable[tuple[str, Any]]
 HANGS = ("hangs", None)  # says nothing more until it is killed
+SECONDS = 0.25  # that a rung takes, by its worker's own clock
 
 
 def work(i: int | str, chunks: int = 1, phase: str = "search") -> Work:
@@ -24,12 +26,12 @@ def work(i: int | str, chunks: int = 1, phase: str = "search") -> Work:
     return Work(i, phase, recipe((0.1, 0.2)), items("all"), genome, rung=chunks, chunks=rungs)
 
 
-def rows(job: Job) -> Iterator[tuple[str, Evaluation]]:
+def rows(job: Job) -> Iterator[tuple[str, tuple[Evaluation, float]]]:
     """What a bench that works answers: the rungs that are left, work by work."""
     for one in job.works:
         for place in range(len(one.answered), len(one.rungs)):
             row = Evaluation(one.id, one.phase, one.recipe.digest, one.rungs[place], (), one.genome, one.rung + place)
-            yield "row", replace(row, last=place + 1 == len(one.rungs))
+            yield "row", (replace(row, last=place + 1 == len(one.rungs)), SECONDS)
 
 
 def served(job: Job) -> Lines:
@@ -47,20 +49,35 @@ class Stage:
         seed: int = 0,
     ):
         self.size, self._act, self._opens, self._rng = size, act, iter(opens), random.Random(seed)
-        self.now, self.log, self.opened, self.closed = 0.0, [], 0, 0
+        self.now, self.log, self.started, self.closed = 0.0, [], 0, 0
         self._said: dict[int, deque[tuple[str, Any]]] = defaultdict(deque)
         self._ready: set[int] = set()
+        self.dead: set[int] = set()  # while idle, and nobody has noticed
 
     def check(self, evaluator: Any) -> None:
         self.log.append(("check", evaluator))
 
     def start(self, evaluator: Any) -> None:
-        self.opened += 1
-        for worker in range(self.size):
-            self._open(worker)
+        self.started += 1
+
+    def open(self, worker: int) -> None:
+        assert worker not in self._ready and not self._said[worker], "only who is not there is opened"
+        self.log.append(("open", worker, self.now))
+        self._said[worker].append(next(self._opens, ("ready", ("a note",))))
+
+    def opening(self, worker: int) -> str:
+        return "on its way"
 
     def host(self, worker: int) -> str:
         return f"host{worker}"
+
+    def alive(self, worker: int) -> bool:
+        if worker in self.dead:
+            self._ready.remove(worker)
+            self._said[worker].append(("died", "died while idle"))
+            self.dead.remove(worker)
+            return False
+        return True
 
     def send(self, worker: int, job: Job) -> None:
         assert worker in self._ready, "only who is ready and idle may be sent a job"
@@ -88,21 +105,17 @@ class Stage:
         self._said.clear()
         self._ready.clear()
 
-    def _open(self, worker: int) -> None:
-        self._said[worker].append(next(self._opens, ("ready", ("a note",))))
-
     def _after(self, worker: int, kind: str) -> None:
         if kind in ("ready", "done", "full", "error"):
             self._ready.add(worker)
         if kind == "died":
             self._ready.discard(worker)
             self._said[worker].clear()
-            self._open(worker)
 
 
 def pool(stage: Stage, evaluator: Any = None, **settings: Any) -> Pool:
     """A pool over the stage that records into its log, started."""
-    made = Pool(stage, **settings, clock=lambda: stage.now)
+    made = Pool(stage, Limits(**settings), clock=lambda: stage.now)
     made.start(evaluator or object(), lambda kind, **facts: stage.log.append((kind, facts)))
     return made
 

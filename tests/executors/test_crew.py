@@ -1,4 +1,4 @@
-"""Errors as they travel from worker to driver, and how long a worker that cannot be opened is left alone."""
+"""Errors as they travel from worker to driver."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from evomerge.errors import ConfigError, EvomergeError, ParentError
-from evomerge.executors.crew import Fault, pause
+from evomerge.executors.crew import Fault
 
 
 def caught(error):
@@ -42,8 +42,3 @@ def test_any_other_error_arrives_by_name_with_its_traceback(error):
 def test_an_error_that_only_bears_a_name_of_ours_is_none_of_ours():
     theirs = type("ConfigError", (Exception,), {})
     assert caught(theirs("x")).error is None
-
-
-def test_pauses_grow_to_a_minute():
-    assert [pause(n) for n in range(5)] == [0.0, 0.5, 1.0, 2.0, 4.0]
-    assert pause(50) == 60.0

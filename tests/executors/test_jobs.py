@@ -43,10 +43,10 @@ def test_names_races_and_other_phases_and_rungs_go_alone():
 
 def test_what_was_answered_is_left_out_of_a_job():
     job = Job((work(0, chunks=3), work(1)), shrink=2)
-    for kind, row in list(rows(job))[:2]:
+    for kind, (row, _) in list(rows(job))[:2]:
         assert kind == "row"
         job = job.after(row)
     assert [(w.id, len(w.answered)) for w in job.works] == [(0, 2), (1, 0)]
-    for _, row in list(rows(job)):
+    for _, (row, _) in list(rows(job)):
         job = job.after(row)
     assert job == Job((), 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from evomerge.errors import MachineFailed
 from evomerge.executors.local import Local
 from tests.executing import evaluations
 from tests.executors.scripted import Scripted, lines, work
@@ -37,3 +38,8 @@ def test_it_keeps_the_order(scripted):
 def test_an_error_of_the_evaluation_passes_as_it_is(scripted):
     with pytest.raises(ZeroDivisionError, match="by nought"):
         list(evaluations(Local(), scripted, [work("raises")]))
+
+
+def test_a_failure_of_the_machine_passes_as_it_is(scripted):
+    with pytest.raises(MachineFailed, match=r"^OSError: no such disk$"):
+        list(evaluations(Local(), scripted, [work("sick once")]))

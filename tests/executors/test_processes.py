@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from evomerge.errors import ConfigError
+from evomerge.errors import ConfigError, SearchFailed
 from evomerge.executors.processes import Processes, processes
 from tests.executing import evaluations
 from tests.executors.scripted import Scripted, ScriptedBench, lines, work, write_down
@@ -110,12 +110,56 @@ def test_a_worker_that_could_not_be_opened_is_tried_again_with_its_reason_at_han
     crew, heard = Processes(workers=1), []
     crew.start(Fitful(tmp_path / "log"))
     try:
-        while not heard or heard[-1].kind != "ready":
-            heard += crew.wait(1.0)
+        for ends in (1, 2):
+            crew.open(0)
+            while len(heard) < ends:
+                heard += crew.wait(1.0)
     finally:
         crew.close()
     assert [message.kind for message in heard] == ["died", "ready"]
     assert heard[0].payload == "ended with exit status 7; its last words: OSError: no such disk"
+
+
+def test_a_worker_that_a_machine_failed_is_replaced_and_its_work_done_again(tmp_path):
+    pool, told, evaluator = processes(workers=1), [], Scripted(tmp_path / "log")
+    try:
+        (row,) = evaluations(pool, evaluator, [work("sick once")], lambda kind, **facts: told.append((kind, facts)))
+    finally:
+        pool.close()
+    assert row.error_code is None and len(set(opened(evaluator.log))) == 2
+    assert [facts["reason"] for kind, facts in told if kind == "died"] == ["OSError: no such disk"]
+
+
+def test_a_busy_driver_takes_no_worker_for_late_and_counts_the_workers_own_seconds(tmp_path):
+    pool, told, evaluator = processes(workers=1, timeout=1.0), [], Scripted(tmp_path / "log")
+    try:
+        list(evaluations(pool, evaluator, [work(0)], lambda kind, **facts: told.append((kind, facts))))
+        pool.submit([work("tells", chunks=3)])  # an event and three rungs
+        time.sleep(1.5)
+        assert [pool.next().error_code for _ in range(3)] == [None] * 3
+    finally:
+        pool.close()
+    assert {kind for kind, _ in told} == {"attempt", "done", "failed"}
+    assert max(facts["seconds"] for kind, facts in told if kind == "done") < 1.0
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """Can never be opened, nor fails to be."""
+
+    threads: int = 1
+
+    def open(self) -> None:
+        time.sleep(600)
+
+
+def test_an_opening_that_hangs_ends_in_time(tmp_path):
+    pool = processes(workers=1, start_timeout=0.2)
+    try:
+        with pytest.raises(SearchFailed, match=r"no worker could be opened.*not ready within 0\.2 s .*SIGKILL"):
+            list(evaluations(pool, Stuck(), [work(0)]))
+    finally:
+        pool.close()
 
 
 def test_what_a_worker_cannot_load_is_told_with_what_to_do(tmp_path, monkeypatch):
@@ -149,6 +193,7 @@ def test_what_cannot_be_sent_is_told_before_anything_is_started():
         ({"workers": 0}, "executor.workers is 0; wanted 1 or more"),
         ({"gpus_per_worker": 0}, "executor.gpus_per_worker is 0; wanted 1 or more"),
         ({"devices": []}, "executor.devices is empty"),
+        ({"start_timeout": 0.0}, "executor.start_timeout is 0.0"),
     ],
 )
 def test_settings_out_of_range_are_refused(bad, words):

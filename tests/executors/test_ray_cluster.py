@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 
 from evomerge.cli import main
 from evomerge.config import CONF
-from evomerge.errors import ConfigError, TaskError
+from evomerge.errors import ConfigError, MachineFailed, SearchFailed, TaskError
 from evomerge.executors import ray_session
 from evomerge.executors.jobs import Job
 from evomerge.executors.local import Local
@@ -128,6 +128,7 @@ def test_a_worker_that_dies_while_idle_is_no_strike_and_its_successor_does_the_w
     again = [work(i) for i in range(6, 10)]
     assert table(pair.evaluate(*again)) == table(evaluations(Local(), Scripted(Path(os.devnull)), again))
     assert not pair.facts("died") and not pair.facts("retry")
+    assert "lost" in {kind for kind, _ in pair.told}
 
 
 def test_a_candidate_that_kills_its_workers_ends_failed_and_the_others_are_served(pair):
@@ -135,6 +136,24 @@ def test_a_candidate_that_kills_its_workers_ends_failed_and_the_others_are_serve
     assert {r.id: r.error_code for r in back} == {1: None, "kills": "worker_died", 2: None, 3: None}
     assert [(f["id"], f["strikes"]) for f in pair.facts("died")] == [("kills", 1), ("kills", 2)]
     assert all(".err" in f["reason"] for f in pair.facts("died"))
+
+
+def test_a_worker_that_a_machine_failed_is_replaced_and_its_work_done_again(pair):
+    assert [r.error_code for r in pair.evaluate(work("sick once"))] == [None]
+    assert [(f["id"], f["strikes"], f["reason"]) for f in pair.facts("died")] == [
+        ("sick once", 1, "OSError: no such disk")
+    ]
+
+
+def test_a_busy_driver_takes_no_worker_for_late_and_counts_the_workers_own_seconds(tmp_path):
+    executor, told, evaluator = ray_cluster(workers=1, timeout=1.0), [], Scripted(tmp_path / "log")
+    list(evaluations(executor, evaluator, [work(0)], lambda kind, **facts: told.append((kind, facts))))
+    executor.submit([work("tells", chunks=3)])
+    time.sleep(1.5)
+    assert [executor.next().error_code for _ in range(3)] == [None] * 3
+    executor.close()
+    assert {kind for kind, _ in told} <= {"attempt", "done", "failed", "note"}
+    assert max(facts["seconds"] for kind, facts in told if kind == "done") < 1.0
 
 
 def test_a_hung_evaluation_is_ended_in_time(tmp_path):
@@ -232,14 +251,12 @@ def test_as_many_workers_as_there_is_room_for(tmp_path):
     assert executor.workers == 2
 
 
-def test_a_full_cluster_is_told_with_what_is_wanted_and_what_is_free(tmp_path):
-    first, second = ray_cluster(workers=2, num_cpus=1.5), ray_cluster(workers=1, num_cpus=2, start_timeout=0.5)
-    evaluator = Scripted(tmp_path / "log")
-    list(evaluations(first, evaluator, [work(1), work(2)]))
-    with pytest.raises(ConfigError, match=r"no place .* in 0.5 s: it wants 2 CPUs and 0 GPUs, and of .* 3 CPUs"):
-        list(evaluations(second, evaluator, [work(1)]))
-    second.close()
-    first.close()
+def test_a_full_cluster_is_told_with_what_is_wanted_and_what_is_free(pair):
+    pair.evaluate(work(1), work(2))
+    executor = ray_cluster(workers=1, num_cpus=2, start_timeout=0.5)
+    with pytest.raises(SearchFailed, match=r"not ready within 0.5 s .*: no place .* 2 CPUs and 0 GPUs, .* 3 CPUs"):
+        list(evaluations(executor, pair.evaluator, [work(1)]))
+    executor.close()
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -319,12 +336,17 @@ def test_a_worker_claims_its_threads_or_a_gpu(tmp_path):
 
 class Unopened(Scripted):
     def open(self):
-        raise {"full": MemoryError, "misset": TaskError, "odd": KeyError}[self.log.name]("why")
+        raise {"full": MemoryError, "sick": MachineFailed, "misset": TaskError, "odd": KeyError}[self.log.name]("why")
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "what"),
-    [("full", "died", "MemoryError: why"), ("misset", "error", "TaskError"), ("odd", "error", "KeyError")],
+    [
+        ("full", "died", "MemoryError: why"),
+        ("sick", "died", "MachineFailed: why"),
+        ("misset", "error", "TaskError"),
+        ("odd", "error", "KeyError"),
+    ],
 )
 def test_what_keeps_a_bench_from_opening_is_said(name, kind, what):
     ((said, payload),) = Actor().open(pickle.dumps(Unopened(Path(name))), 1, None)

@@ -58,11 +58,13 @@ def test_more_gpus_than_present_are_refused_with_both_numbers(workers, each, wan
 def test_a_gpu_named_on_the_cpu_is_refused():
     with pytest.raises(ConfigError, match=r"executor.devices is \[0\], and device=cpu uses none"):
         shares(on("cpu"), None, [0], 1)
+    with pytest.raises(ConfigError, match=r"executor.gpus_per_worker is 2, and device=cpu uses none"):
+        shares(on("cpu"), None, None, 2)
 
 
 def test_cores_are_shared_by_the_drivers_number_of_threads():
     assert shares(on("cpu", 2), None, None, 1) == ([Share(2)] * 4, ())
-    assert shares(on("cpu", 16), None, None, 1) == ([Share(16)], ())
+    assert shares(on("cpu", 8), 1, None, 1) == ([Share(8)], ())
     assert shares(SimpleNamespace(), None, None, 1)[0] == [Share(torch.get_num_threads())] * (
         8 // torch.get_num_threads()
     )
@@ -72,6 +74,19 @@ def test_more_threads_than_cores_are_allowed_and_told():
     found, (note,) = shares(on("cpu", 3), 3, None, 1)
     assert found == [Share(3)] * 3
     assert "3 workers of 3 threads share 8 cores" in note
+
+
+@pytest.mark.parametrize("threads", [5, 8, 16])
+def test_that_threads_leave_room_for_but_one_worker_is_told(threads):
+    (share,), (note,) = shares(on("cpu", threads), None, None, 1)
+    assert share == Share(threads)
+    assert note == f"one worker of {threads} threads on 8 cores: threads=1 makes 8 workers"
+
+
+def test_one_worker_on_one_core_is_as_it_should_be(monkeypatch):
+    monkeypatch.setattr(room, "cores", lambda: 1)
+    assert shares(on("cpu", 1), None, None, 1) == ([Share(1)], ())
+    assert shares(on("cpu", 2), None, None, 1) == ([Share(2)], ())
 
 
 def test_the_cpu_keeps_what_is_visible():

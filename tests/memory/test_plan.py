@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Mi
 from evomerge import build
 from evomerge.backends.hf import HFBackend
 from evomerge.doctor.profiles import MODELS, typical
+from evomerge.memory.passes import cache_of, evaluating
 from evomerge.memory.plan import (
     PROCESS,
     WORKER,
@@ -24,8 +25,6 @@ from evomerge.memory.plan import (
     Machine,
     Shape,
     building,
-    cache_of,
-    evaluating,
     plan,
     shape_of,
     usable,

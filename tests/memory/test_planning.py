@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from evomerge.backends.hf import HFBackend
+from evomerge.backends.vllm import VLLMBackend
+from evomerge.backends.vllm_lora import VLLMLora
 from evomerge.doctor.profiles import typical
 from evomerge.errors import ConfigError, ParentError
+from evomerge.memory import words
 from evomerge.memory.plan import Machine, plan
-from evomerge.memory.planning import dearest, devices_of, plan_search, settle
+from evomerge.memory.planning import beside_engine, dearest, devices_of, plan_search, settle
 from evomerge.memory.words import methods_of
 from evomerge.models.family import open_family
 from evomerge.spaces.method_choice import MethodChoice
@@ -96,8 +101,33 @@ def test_a_backend_uses_the_devices_it_spreads_over(settings, given, devices):
     assert devices_of(HFBackend(**settings), given) == devices
 
 
-def test_a_backend_that_cuts_tensors_uses_as_many_devices():
-    assert devices_of(SimpleNamespace(tensor_parallel=4), 8) == 4
+@pytest.mark.parametrize("kind", [VLLMBackend, VLLMLora])
+def test_a_backend_that_cuts_tensors_uses_as_many_devices(kind):
+    assert devices_of(kind(tensor_parallel=4), 8) == 4
+
+
+@pytest.mark.parametrize("share, placement", [(0.3, "device"), (0.9, "host")])
+def test_parents_lie_on_a_device_if_they_fit_beside_the_engine(share, placement):
+    found = plan(typical("7B"), Machine(100 * 10**9, 10**12))
+    evaluator = SimpleNamespace(backend=VLLMBackend(gpu_memory_utilization=share), family=SimpleNamespace())
+    after = settle(found, evaluator)
+    assert after.placement == placement and evaluator.family.resident == (placement == "device")
+    held = sum(found.job.checkpoints) + found.building
+    assert after.resident_peak == share * 100 * 10**9 + held
+    assert (placement == "device") == (held <= 0.95 * (1 - share) * 100 * 10**9)
+
+
+@pytest.mark.parametrize("share, told", [(0.99, "Lower it"), (0.1, "Raise it")])
+def test_an_engine_that_leaves_too_little_is_refused_before_it_starts(share, told):
+    found = beside_engine(plan(typical("7B"), Machine(80 * 10**9, 10**12)), VLLMBackend(gpu_memory_utilization=share))
+    with pytest.raises(ConfigError, match=rf"gpu_memory_utilization={share} leaves the engine .* {told}"):
+        words.check(found)
+
+
+def test_on_a_cpu_no_engine_takes_a_share():
+    found = plan(typical("7B"), Machine(10**12, 10**12, unified=True))
+    assert beside_engine(found, VLLMBackend()) == found
+    assert beside_engine(replace(found, machine=Machine(10**12, 10**12)), HFBackend()).machine.engine == 0
 
 
 @pytest.mark.parametrize("setting", [None, "auto", "balanced"])
@@ -110,3 +140,11 @@ def test_only_auto_is_decided_by_the_plan(setting, free, spread):
     assert backend.device_map == (spread if setting == "auto" else setting)
     assert after.machine.devices == (1 if (setting, spread) == ("auto", None) else 8)
     assert evaluator.family.resident == (after.placement == "device")
+
+
+def test_where_limits_are_set_auto_is_left_to_the_backend_that_knows_them():
+    backend = HFBackend(device_map="auto", max_memory={0: "20GiB", 1: "20GiB"})
+    found = plan(typical("7B"), Machine(80 * 10**9, 10**12, devices=8))
+    settle(found, SimpleNamespace(backend=backend, family=SimpleNamespace()))
+    again = pickle.loads(pickle.dumps(backend))
+    assert (again.device_map, again.max_memory) == ("auto", {0: "20GiB", 1: "20GiB"})

@@ -19,7 +19,8 @@ from evomerge.backends import vllm_worker
 from evomerge.backends.hf import HFBackend
 from evomerge.backends.vllm import VLLMBackend
 from evomerge.backends.vllm_engine import Engine
-from evomerge.errors import ConfigError, MergeError, SearchFailed
+from evomerge.backends.vllm_install import CPU_HEADS
+from evomerge.errors import ConfigError, MergeError, SearchFailed, TaskError
 from evomerge.models.family import Family, open_family
 from evomerge.types import Blend
 from tests.vllm.models import BLENDS, ask, make_family, make_model, merged, questions
@@ -122,6 +123,8 @@ def test_ways_of_generating_that_vllm_lacks_are_refused(backend: VLLMBackend):
     beams = ask("generate_until", "one", {"until": ["\n"], "max_gen_toks": 3, "num_beams": 4})
     with pytest.raises(ConfigError, match="'num_beams', which vLLM does not"):
         backend.answer([beams])
+    with pytest.raises(TaskError, match=r"temperature: .*; wanted one above 0"):
+        backend.answer([ask("generate_until", "one", {"until": [], "max_gen_toks": 3, "do_sample": True})])
 
 
 def test_the_chat_template_is_the_tokenizers(backend: VLLMBackend):
@@ -143,7 +146,26 @@ def test_a_prefix_cache_that_is_not_emptied_is_found_at_the_start(family, monkey
 def test_heads_that_the_kernels_do_not_know_are_refused(tmp_path: Path):
     folder = make_model(tmp_path / "narrow", seed=0, heads=16)
     with pytest.raises(ConfigError, match=r"heads of width 8; vLLM's CPU kernels know 32, 64"):
-        VLLMBackend().open(open_family([str(folder)], str(folder)), CPU, "float32")
+        VLLMBackend().check(open_family([str(folder)], str(folder)))
+
+
+def test_the_kernels_know_the_heads_that_are_written_down():
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    assert tuple(CPUAttentionBackend.get_supported_head_sizes()) == CPU_HEADS
+
+
+def test_an_engine_whose_start_is_interrupted_leaves_no_process(family: Family, monkeypatch):
+    ranks = []
+
+    def interrupted(self: Engine, method: str, *args: object) -> None:
+        ranks.extend(p for p in psutil.Process().children(recursive=True) if p.name().startswith("VLLM"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        VLLMBackend(max_length=LENGTH, processes=True).open(family, CPU, "float32")
+    assert ranks and not psutil.wait_procs(ranks, timeout=10)[1]
 
 
 def test_a_length_beyond_the_models_is_refused(family: Family):

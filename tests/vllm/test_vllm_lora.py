@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from evomerge.backends import scratch
 from evomerge.backends.hf import HFBackend
 from evomerge.backends.vllm_lora import VLLMLora
 from evomerge.errors import ConfigError
@@ -97,7 +98,7 @@ def test_one_candidate_is_served_in_slot_0_or_alone(
 
 
 def test_adapters_and_their_files_are_gone_when_others_are_served(backend: VLLMLora, recipes: dict[int, Any]):
-    root = Path(backend._files._root.name)
+    root = backend._files._root
     for _ in range(3):
         backend.write_together(recipes)
         numbers = {request.lora_int_id for request in (*backend._empty, *backend._crowd.adapters)}
@@ -108,6 +109,14 @@ def test_adapters_and_their_files_are_gone_when_others_are_served(backend: VLLML
 def test_methods_that_do_more_than_add_are_refused(backend: VLLMLora, family: Family):
     with pytest.raises(ConfigError, match=r"backend=vllm_lora serves .* by 'ties'"):
         backend.write(blended(family, "ties"))
+
+
+def test_an_engine_that_does_not_start_leaves_no_files(family: Family, monkeypatch):
+    made, new_folder = [], scratch.new_folder
+    monkeypatch.setattr(scratch, "new_folder", lambda where: made.append(new_folder(where)) or made[-1])
+    with pytest.raises(ConfigError, match=r"runs on 'cpu' and the search on 'cuda'"):
+        VLLMLora().open(family, torch.device("cuda"), "float32")
+    assert len(made) == 1 and not made[0].exists()
 
 
 def test_embeddings_are_refused_before_an_engine_starts(family: Family, tmp_path: Path):
