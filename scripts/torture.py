@@ -25,7 +25,8 @@ import psutil
 from evomerge.journal import events, rows
 
 SEARCH = ("optimizer=cma_es", "space.method=dare_ties", "subset=random", "subset.n=24", "control=none", "threads=1")
-TWO = ("executor=processes", "executor.workers=2")
+#: Strikes enough: three kills of ours over one candidate would otherwise end it as failed, as they should.
+TWO = ("executor=processes", "executor.workers=2", "executor.strikes=100")
 
 
 def drive(folder: Path, settings: list[str]) -> subprocess.Popen[bytes]:
@@ -83,6 +84,8 @@ def counts(folder: Path, undisturbed: Path) -> dict[str, Any]:
         "equal": sorted(map(repr, rows(folder))) == sorted(map(repr, rows(undisturbed))),
         "attempts": attempts(folder),
         "deaths": sum(e["event"] == "died" for e in found),
+        "most_strikes": max((e["strikes"] for e in found if e["event"] == "died"), default=0),
+        "failed": sum(row.get("error") is not None for row in rows(folder)),
         "paid": len(paid),
         "paid_twice": sum(n - 1 for n in paid.values()),
     }
