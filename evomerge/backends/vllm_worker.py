@@ -44,11 +44,11 @@ class MergingWorker:
 
     def evomerge_open(self, family: bytes) -> None:
         """Takes the parents at rest, a pickled Family: paths and names, no weights."""
-        self.evomerge_parents = pickle.loads(family)
+        self.evomerge_parents = pickle.loads(family)  # our driver's bytes, by the engine's own pipe; never a file's
 
     def evomerge_write(self, recipe: bytes) -> Written:
         """Writes the merged model of a pickled Recipe, tensor by tensor."""
-        merged: Recipe = pickle.loads(recipe)
+        merged: Recipe = pickle.loads(recipe)  # as above
         planned = build.layers(merged)
         parents = self.evomerge_parents
         return self._evomerge_load(lambda name: partial(build.merge_box, merged, planned, parents, name))

@@ -120,7 +120,7 @@ def _drained(events: deque[Said]) -> Iterator[Said]:
 
 def _loaded(evaluator: bytes) -> Any:
     try:
-        return pickle.loads(evaluator)
+        return pickle.loads(evaluator)  # our driver's bytes, by Ray's store, which asks for its token; never a file's
     except (AttributeError, ImportError) as e:
         raise ConfigError(
             f"a worker on {socket.gethostname()} cannot load what it is to do ({e}). Code of your own (a task, a "

@@ -84,7 +84,7 @@ def opened(evaluator: bytes, threads: int, say: Say) -> Any:
 
 def _loaded(evaluator: bytes) -> Any:
     try:
-        return pickle.loads(evaluator)
+        return pickle.loads(evaluator)  # our driver's bytes, in a nameless file that only its workers inherit
     except (AttributeError, ImportError) as e:
         raise ConfigError(
             f"a worker cannot load what it is to do ({e}). Code of your own (a task, a measure, a callable) must lie "
