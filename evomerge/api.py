@@ -5,7 +5,7 @@ Settings are "KEY=VALUE" strings as on the command line, or mappings: {"space.me
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
@@ -59,9 +59,9 @@ class Run:
         """What the run found: verdict, standings, paired differences, costs, warnings."""
         return read.read(self.folder)
 
-    def export(self, to: Folder, *, pick: str = "winner", device: str | None = None) -> Path:
+    def export(self, to: Folder, *, pick: str = "winner", device: str | None = None, progress: bool = False) -> Path:
         """Write a model that transformers loads: `pick` as in `recipe`; `device` None: the kind it was searched on."""
-        return _export(self.folder, Path(to), pick, device)
+        return _export(self.folder, Path(to), pick, device, progress)
 
     def export_adapter(
         self, to: Folder, *, pick: str = "winner", device: str | None = None, rank: int | None = None
@@ -165,10 +165,18 @@ def _words(settings: Sequence[Settings]) -> list[str]:
 # ---------------------------------------------------------------- models
 
 
-def merge(recipe: Folder | Recipe, to: Folder, *, family: Family | None = None, device: str = "auto") -> Path:
-    """Build a recipe into a model folder, without a search.
+def merge(
+    recipe: Folder | Recipe,
+    to: Folder,
+    *,
+    family: Family | None = None,
+    device: str = "auto",
+    progress: bool = False,
+) -> Path:
+    """Build a recipe into a model folder, without a search, piece by piece: memory does not grow with the model.
 
-    recipe: a file (its parents are found where it says), or a Recipe with the `family` of its parents.
+    recipe: a file (its parents are found where it says), or a Recipe with the `family` of its parents. progress: a bar
+    on stderr, if that is a terminal.
     """
     from evomerge import export as step
     from evomerge.models.blank import pick_device
@@ -181,8 +189,26 @@ def merge(recipe: Folder | Recipe, to: Folder, *, family: Family | None = None, 
     else:
         title = Path(recipe).stem
         recipe, family = step.read_recipe(Path(recipe))
-    step.export(recipe, family, Path(to), pick_device(device), step.model_card(title, recipe, family, "", {}))
+    card = step.model_card(title, recipe, family, "", {})
+    with _writing(progress, step.n_bytes(recipe, family)) as told:
+        step.export(recipe, family, Path(to), pick_device(device), card, told)
     return Path(to)
+
+
+@contextmanager
+def _writing(progress: bool, n_bytes: int) -> Iterator[Callable[[int], None]]:
+    """What is told how many bytes are written: a bar on a terminal."""
+    if not progress:
+        yield lambda written: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("writing"), BarColumn(), DownloadColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("writing", total=n_bytes)
+        yield lambda written: bars.advance(bar, written)
 
 
 def score(
@@ -196,11 +222,12 @@ def score(
     return grading.score(cfg, str(model), split)
 
 
-def _export(folder: Path, to: Path, pick: str, device: str | None) -> Path:
-    from evomerge.export import export
+def _export(folder: Path, to: Path, pick: str, device: str | None, progress: bool) -> Path:
+    from evomerge.export import export, n_bytes
 
     recipe, family, card = _picked(folder, pick)
-    export(recipe, family, to, _device(folder, device), card)
+    with _writing(progress, n_bytes(recipe, family)) as told:
+        export(recipe, family, to, _device(folder, device), card, told)
     return to
 
 

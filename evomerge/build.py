@@ -1,49 +1,59 @@
-"""Recipe -> weights: every tensor computed slice by slice in float32, cast once, and written in place."""
+"""Recipe -> weights: which blend merges which tensor, and the tensors written in place."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
 
+from evomerge.engine.merging import Merging
+from evomerge.engine.sources import Box
 from evomerge.errors import MergeError
 from evomerge.methods import get
-from evomerge.methods.masks import Region, entire, mask_key
 from evomerge.models import layout
 from evomerge.models.family import Family
-from evomerge.models.parent import finite
-from evomerge.types import VECTORS, Blend, Method, Recipe, Slot, Source
+from evomerge.types import VECTORS, Blend, Recipe, Slot, Source
 
-#: Elements of a slice: large enough to amortise a call, small enough that float32 copies of all parents fit.
-SLICE = 1 << 22
 #: Before a part of a recipe: a substring of the tensor's name, never a label.
 NAME = "name:"
-#: A part of a tensor, one slice per dimension.
-Box: TypeAlias = tuple[slice, ...]
-#: Box -> float32 slice on the device.
-Slicer: TypeAlias = Callable[[Box], torch.Tensor]
+#: Target -> the key of the merge that it holds.
+Standing: TypeAlias = dict[str, Any]
 
 
-def write(recipe: Recipe, family: Family, targets: Mapping[str, torch.Tensor]) -> None:
-    """Write the merged model into live tensors (checkpoint name -> tensor). Raises MergeError on NaN or infinity."""
+def write(
+    recipe: Recipe, family: Family, targets: Mapping[str, torch.Tensor], standing: Standing | None = None
+) -> None:
+    """Write the merged model into live tensors (checkpoint name -> tensor). Raises MergeError on NaN or infinity.
+
+    standing: what the targets hold from earlier calls with it; tensors that would come out the same are left alone.
+    """
     planned = layers(recipe)
     check_vocabulary(recipe, family)
     _check_depth(planned, family)
     for name, target in targets.items():
-        write_tensor(recipe, planned, family, name, target)
+        merging = resolve(recipe, planned, family, name)
+        if standing is None or standing.get(name) != merging.key:
+            _forget(standing, name)
+            merging.write(family, target, again=standing is not None)
+            _remember(standing, name, merging)
 
 
-@torch.no_grad()
+def _forget(standing: Standing | None, name: str) -> None:
+    if standing is not None:
+        standing.pop(name, None)  # a write that fails leaves neither model behind
+
+
+def _remember(standing: Standing | None, name: str, merging: Merging) -> None:
+    if standing is not None:
+        standing[name] = merging.key
+
+
 def write_tensor(
     recipe: Recipe, planned: Mapping[tuple[str, int], Slot], family: Family, name: str, target: torch.Tensor
 ) -> None:
     """Write one merged tensor in place, on the target's device and in its dtype."""
-    for box, merged in merge_tensor(recipe, planned, family, name, target.device):
-        target[box].copy_(merged)
-        if not finite(target[box]):
-            raise MergeError(f"the recipe gives NaN or infinite entries in '{name}'")
+    resolve(recipe, planned, family, name).write(family, target)
 
 
 def layers(recipe: Recipe) -> dict[tuple[str, int], Slot]:
@@ -96,7 +106,7 @@ def shapes(recipe: Recipe, family: Family) -> dict[str, tuple[int, ...]]:
 
 def merge_tensor(
     recipe: Recipe, planned: Mapping[tuple[str, int], Slot], family: Family, name: str, device: torch.device
-) -> Iterator[tuple[tuple[slice, ...], torch.Tensor]]:
+) -> Iterator[tuple[Box, torch.Tensor]]:
     """The merged tensor as (box, float32 slice on the device), in row-major order."""
     return merge_box(recipe, planned, family, name, None, device)
 
@@ -111,25 +121,34 @@ def merge_box(
 ) -> Iterator[tuple[Box, torch.Tensor]]:
     """One box of the merged tensor (None: all of it), bit-equal to these entries of the whole by the slice contract.
 
-    Yields (box, float32 slice on the device) with boxes in the whole tensor's coordinates. A method of scope "tensor"
-    still computes the whole, and statistics are always the whole tensor's.
+    Yields (box, float32 slice on the device) with boxes in the whole tensor's coordinates. Statistics are always the
+    whole tensor's.
     """
+    return resolve(recipe, planned, family, name).boxes(family, within, device)
+
+
+def resolve(recipe: Recipe, planned: Mapping[tuple[str, int], Slot], family: Family, name: str) -> Merging:
+    """How one tensor is merged: of which tensors of which parents, by what. Raises MergeError."""
     slot = slot_of(planned, name)
     sources: tuple[Source, ...] = slot.sources if slot else tuple((p, "", 0) for p in range(len(recipe.parents)))
     names = [layout.at_block(name, stack, block) if slot else name for _, stack, block in sources]
-    digests = [recipe.parents[p] for p, _, _ in sources]
     shape = family.shapes[names[0]]
     blend = blend_of(recipe, planned, name, len(shape))
-    method = get(blend.method)
-    base = _base(recipe, method, family, names[0], device)
-    pairs = list(zip(digests, names, strict=True))
-    if base is not None and not any(family.touches(d, n) for d, n in pairs):
-        box = within or entire(shape)
-        yield box, base[box].float()  # adapters leave most of the base alone
-        return
-    parents = [_slicer(family, d, n, base, device) for d, n in pairs]
-    keys = tuple(mask_key(recipe.seed, d, n) for d, n in pairs)
-    yield from _slices(method, blend.knobs, shape, within, parents, base, keys, device)
+    _check_arity(blend.method, len(sources), name)
+    deltas = get(blend.method).on_deltas(blend.knobs)
+    if deltas and recipe.base is None:
+        raise MergeError(
+            f"method '{blend.method}' merges differences from a base, and the recipe has none. Set parents.base."
+        )
+    pairs = tuple((recipe.parents[p], n) for (p, _, _), n in zip(sources, names, strict=True))
+    return Merging(name, shape, blend, pairs, (str(recipe.base), names[0]) if deltas else None, recipe.seed)
+
+
+def _check_arity(method: str, n: int, name: str) -> None:
+    low, high = get(method).arity
+    if n < low or (high is not None and n > high):
+        wanted = f"exactly {low}" if low == high else f"at least {low}"
+        raise MergeError(f"'{name}' is merged by {method}, which takes {wanted} parents, and the recipe gives {n}.")
 
 
 def slot_of(planned: Mapping[tuple[str, int], Slot], name: str) -> Slot | None:
@@ -164,63 +183,3 @@ def _in_name(key: str, name: str) -> bool:
     if key.startswith(NAME):
         return key.removeprefix(NAME) in name
     return key in name and key not in (*layout.PARTS, VECTORS)
-
-
-def _base(recipe: Recipe, method: Method, family: Family, name: str, device: torch.device) -> torch.Tensor | None:
-    if not method.needs_base:
-        return None
-    if recipe.base is None:
-        raise MergeError(
-            f"method '{method.name}' merges differences from a base, and the recipe has none. Set parents.base."
-        )
-    return family.read(recipe.base, name, device)
-
-
-def _slicer(family: Family, digest: str, name: str, base: torch.Tensor | None, device: torch.device) -> Slicer:
-    """float32 slices of a parent's tensor, or of its difference from the base if there is one."""
-    if base is not None and family.is_adapter(digest):
-        delta = family.delta(digest, name, device)
-        return lambda box: delta[box]
-    whole = family.read(digest, name, device)
-    if base is None:
-        return lambda box: whole[box].float()
-    return lambda box: whole[box].float() - base[box].float()
-
-
-def _slices(
-    method: Method,
-    knobs: Mapping[str, Any],
-    whole: tuple[int, ...],
-    within: Box | None,
-    parents: Sequence[Slicer],
-    base: torch.Tensor | None,
-    keys: tuple[int, ...],
-    device: torch.device,
-) -> Iterator[tuple[tuple[slice, ...], torch.Tensor]]:
-    def values(box: tuple[slice, ...]) -> torch.Tensor:
-        return torch.stack([parent(box) for parent in parents])  # float32 (P, *slice)
-
-    def region(box: tuple[slice, ...]) -> Region:
-        return Region(whole, box, keys, device)
-
-    everything = entire(whole)
-    stats = None
-    if method.prepare is not None:
-        stats = method.prepare(values(everything), window=region(everything), **knobs)
-    wanted = everything if within is None else within
-    by_slice = method.scope == "slice"
-    for box in boxes(wanted) if by_slice else [everything]:
-        merged = method.fn(values(box), window=region(box), stats=stats, **knobs)
-        total = merged if base is None else merged.add_(base[box].float())
-        yield (box, total) if by_slice else (wanted, total[wanted])
-
-
-def boxes(within: Box) -> Iterator[Box]:
-    """Cut a box along its first dimension into slices of about SLICE elements."""
-    if not within:
-        yield ()
-        return
-    first, *others = within
-    rows = max(1, SLICE // max(1, math.prod(s.stop - s.start for s in others)))
-    for start in range(first.start, first.stop, rows):
-        yield (slice(start, min(start + rows, first.stop)), *others)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,13 @@ from evomerge.models import speech, writer
 from evomerge.models.blank import pick_dtype
 from evomerge.models.depth import redrawn
 from evomerge.models.family import Family, open_family
+from evomerge.models.parent import finite
+from evomerge.models.shards import Outline, write_shards
 from evomerge.recipe_io import read_yaml, to_yaml
 from evomerge.types import Recipe
+
+#: Parameters of a model from which on its merging is compiled even for one candidate: that takes some ten seconds.
+COMPILED = 1 << 31
 
 
 def device_of(folder: Path) -> str:
@@ -28,17 +33,36 @@ def device_of(folder: Path) -> str:
     return str(rows(folder)[0]["identity"]["device"])
 
 
-def export(recipe: Recipe, family: Family, folder: Path, device: torch.device, card: str) -> None:
+def n_bytes(recipe: Recipe, family: Family) -> int:
+    """Of the merged model's tensors."""
+    return sum(outline.nbytes for outline in outlines(recipe, family).values())
+
+
+def outlines(recipe: Recipe, family: Family) -> dict[str, Outline]:
+    """Checkpoint name -> shape and dtype of the merged model's tensors."""
+    dtype = pick_dtype(recipe.out_dtype)
+    return {name: Outline(tuple(shape), dtype) for name, shape in sorted(build.shapes(recipe, family).items())}
+
+
+def export(
+    recipe: Recipe,
+    family: Family,
+    folder: Path,
+    device: torch.device,
+    card: str,
+    told: Callable[[int], None] = lambda written: None,
+) -> None:
     """Write model, config, tokenizer, recipe.yaml and README.md (the card).
 
     The tensors are made by the very functions that made the candidate in memory, on the same kind of device, so
-    they are equal to it in every bit.
+    they are equal to it in every bit. They are written in pieces, and nothing is kept of a tensor that is done: memory
+    does not grow with the model. told: the bytes of each piece.
     """
     config = speech.resized(redrawn(family.model.config, family.stacks, _drawn(recipe)), family)
-    size = sum(math.prod(shape) for shape in build.shapes(recipe, family).values())
-    writer.prepare_folder(folder, size * pick_dtype(recipe.out_dtype).itemsize)
+    planned = outlines(recipe, family)
+    writer.prepare_folder(folder, n_bytes(recipe, family))
     try:
-        writer.write_tensors(folder, merged(recipe, family, device))
+        write_shards(folder, planned, lambda name: pieces(recipe, family, name, device), told)
         writer.copy_setting(family.base_folder, folder, config, recipe.out_dtype)
         speech.save(family, folder)
         (folder / "recipe.yaml").write_text(to_yaml(recipe, {p.digest: p.name for p in family.all}))
@@ -48,14 +72,29 @@ def export(recipe: Recipe, family: Family, folder: Path, device: torch.device, c
         raise EvomergeError(f"writing {folder} failed ({e}). Make room, remove the incomplete folder, repeat.") from e
 
 
-def merged(recipe: Recipe, family: Family, device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
-    """The merged model's tensors by checkpoint name, in out_dtype."""
-    planned = build.layers(recipe)
+def pieces(recipe: Recipe, family: Family, name: str, device: torch.device) -> Iterator[torch.Tensor]:
+    """One merged tensor in out_dtype, cut into consecutive pieces. Raises MergeError on NaN or infinity."""
+    _expect_no_other(family)
     dtype = pick_dtype(recipe.out_dtype)
-    for name, shape in sorted(build.shapes(recipe, family).items()):
-        whole = torch.empty(shape, dtype=dtype, device=device)
-        build.write_tensor(recipe, planned, family, name, whole)
-        yield name, whole
+    for _, merged in build.merge_tensor(recipe, build.layers(recipe), family, name, device):
+        piece = merged.to(dtype)
+        if not finite(piece):
+            raise MergeError(f"the recipe gives NaN or infinite entries in '{name}'")
+        yield piece
+    _forget(family)
+
+
+def _expect_no_other(family: Family) -> None:
+    """What pays over many candidates, and changes no bit, is not worth it for one."""
+    family.placement = family.placement or "disk"
+    if family.compiles is None:
+        family.compiles = sum(map(math.prod, family.shapes.values())) >= COMPILED
+
+
+def _forget(family: Family) -> None:
+    """What methods keep of single tensors serves other candidates, and there are none; what is of all of them stays."""
+    together = family.learned.get("together", {})
+    family.learned = {"together": {key: known for key, known in together.items() if key[0] == "model"}}
 
 
 def read_recipe(path: Path) -> tuple[Recipe, Family]:

@@ -32,7 +32,7 @@ def identity_of(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], plan: Plan
 
     from evomerge.models import speech
 
-    pool = family.pool()
+    pool, device = family.pool(), plan.evaluator.device.type
     return {
         **{group: plain(cfg.get(group)) for group in GROUPS},
         "backend": essential(plain(cfg.backend), plan.evaluator.backend),
@@ -44,7 +44,9 @@ def identity_of(cfg: DictConfig, family: Any, tasks: tuple[Any, ...], plan: Plan
         "tasks": [t.identity() for t in tasks],
         "n_items": {split: {t: len(ids) for t, ids in items.items()} for split, items in plan.items.items()},
         "dtype": dtype,
-        "device": plan.evaluator.device.type,
+        "device": device,
+        # compiled loops have a CPU's bits, and on CUDA fuse a product and a sum into one rounding
+        **({"compile": plain(cfg.merge.compile)} if device == "cuda" else {}),
         "threads": cfg.threads or torch.get_num_threads(),
         "calibration": {"designs": len(plan.known.designs), "leaderboard": digest(plan.known.leaderboard)},
         "warm_start": {"given": plain(cfg.warm_start), "recipes": [recipe.digest for recipe in plan.warm]},

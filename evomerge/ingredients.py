@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from omegaconf import DictConfig
 
 from evomerge.config import ZOO, make, plain
-from evomerge.errors import ConfigError
+from evomerge.errors import ConfigError, unknown
 from evomerge.types import Recipe
+
+if TYPE_CHECKING:
+    from evomerge.models.residency import Placement
 
 
 def open_parents(cfg: DictConfig) -> Any:
@@ -21,7 +24,27 @@ def open_parents(cfg: DictConfig) -> Any:
             "parents.models are your own, and parents.base is still the embedded zoo's. Set "
             "parents.base=PATH_OR_HUB_ID, or parents.base=null to merge without a base."
         )
-    return open_family(models, base, cfg.parents.get("vocabulary", "equal"))
+    family = open_family(models, base, cfg.parents.get("vocabulary", "equal"))
+    family.compiles = compile_of(cfg)
+    return family
+
+
+def residency_of(cfg: DictConfig) -> Placement | None:
+    """Where the settings want the parents to lie; None: wherever they fit. Raises ConfigError."""
+    from evomerge.models.residency import Placement
+
+    wanted, known = cfg.merge.residency, ("auto", *get_args(Placement))
+    if wanted not in known:
+        raise ConfigError(unknown("merge.residency", str(wanted), known))
+    return None if wanted == "auto" else wanted
+
+
+def compile_of(cfg: DictConfig) -> bool | None:
+    """Whether merging is compiled; None: where it pays. Raises ConfigError."""
+    wanted = cfg.merge.compile
+    if wanted != "auto" and not isinstance(wanted, bool):
+        raise ConfigError(f"merge.compile is {wanted!r}; wanted auto, true or false.")
+    return None if wanted == "auto" else bool(wanted)
 
 
 def is_pico(cfg: DictConfig) -> bool:

@@ -13,7 +13,7 @@ from evomerge.config import fits, make, plain
 from evomerge.errors import ConfigError, TaskError
 from evomerge.fitting import check_goals, drawn, goals_of, what_is_known
 from evomerge.identity import identity_of
-from evomerge.ingredients import load_measures, load_tasks, make_evaluator, open_parents
+from evomerge.ingredients import compile_of, load_measures, load_tasks, make_evaluator, open_parents, residency_of
 from evomerge.lineage import warm_starts
 from evomerge.plan import Plan
 from evomerge.searcher import check_search, control_maker, make_space, maker
@@ -114,6 +114,7 @@ def _place(prepared: Prepared, cfg: DictConfig) -> None:
         max_length=cfg.backend.get("max_length"),
         workers=workers_here(plain(cfg.executor), plan.executor.workers),
         devices=devices_of(evaluator.backend, devices_given(plain(cfg.executor))),
+        residency=residency_of(cfg),
     )
     words.check(settle(found, evaluator))
 
@@ -126,6 +127,7 @@ def _cheap(cfg: DictConfig) -> dict[str, Any]:
             raise ConfigError(f"{name} is {cfg[name]!r}; wanted a {whole}number from {low} to {high}.")
     if cfg.threads is not None and (not isinstance(cfg.threads, int) or cfg.threads < 1):
         raise ConfigError(f"threads is {cfg.threads!r}; wanted a whole number from 1, or null.")
+    residency_of(cfg), compile_of(cfg)
     made = {group: make(group, cfg[group]) for group in FAMILIES}
     return {**made, "budget": make("budget", {"_target_": "evomerge.budget.Budget", **plain(cfg.budget)})}
 

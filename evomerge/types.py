@@ -1,7 +1,7 @@
 """The nouns of evomerge: frozen data that cross from room to room.
 
 Read top down: what is searched (Variable, Knob), what is built (Recipe), what is asked (Work), what comes
-back (Evaluation), what is told (Result). Only numpy is imported; torch appears for the type checker alone.
+back (Evaluation), what is told (Result). Only numpy is imported.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
 
 #: float64 (D,), every entry in [0, 1]: the optimizer's whole world.
 Genome: TypeAlias = np.ndarray
@@ -51,42 +48,35 @@ class Knob:
     step: float = 1 / 6
 
 
-class Window(Protocol):
-    """Where a slice lies in its tensor, and the random numbers that belong to the place."""
-
-    shape: tuple[int, ...]
-
-    def index(self) -> torch.Tensor:
-        """int64 (*slice): row-major position of each element in the whole tensor."""
-
-    def uniforms(self) -> torch.Tensor:
-        """float32 (P, *slice) in [0, 1): one per parent and element, whatever the slicing or device."""
-
-
 @dataclass(frozen=True)
 class Method:
     """A merge method: its maths and everything others must know to call it.
 
-    `fn(values, *, window, stats, **knobs)` takes float32 (P, *slice) and returns float32 (*slice). `values`
-    are the parents' tensors (`on="tensors"`) or parent minus base (`on="deltas"`, the result is added to the
-    base). `prepare(values, *, window, **knobs)` sees the whole tensor first and returns `stats`; with them, a
-    method of scope "slice" computes any slice bit-equal to the slice of the whole. Scope "tensor" methods are
-    given whole tensors. `arity` bounds the number of parents (upper bound None: any).
+    `settle(entries, **knobs)` turns knobs, and what it learns of a tensor's entries, into a kernel and its numbers
+    (evomerge.methods.entries, settled). The entries are the parents' tensors (`on="tensors"`), parent minus base
+    (`on="deltas"`, the result is added to the base), or what the knob `differences` says (`on="either"`). `learns`
+    False: it never looks at them. `keeps`: bytes per entry and parent of what it learns and keeps beside small tables.
+    `arity` bounds the number of parents (upper bound None: any).
     """
 
     name: str
-    fn: Callable[..., torch.Tensor]
+    settle: Callable[..., Any]
     knobs: tuple[Knob, ...]
-    on: Literal["tensors", "deltas"]
+    on: Literal["tensors", "deltas", "either"]
     source: str
-    scope: Literal["slice", "tensor", "model"] = "slice"
     arity: tuple[int, int | None] = (1, None)
-    prepare: Callable[..., Any] | None = None
     plain: str | None = None  # linear stand-in for 1-D tensors, embeddings and head; None: the method itself
+    learns: bool = True
+    keeps: int = 0
 
     @property
     def needs_base(self) -> bool:
         return self.on == "deltas"
+
+    def on_deltas(self, knobs: Mapping[str, Any]) -> bool:
+        """Whether entries are differences from the base at these knobs."""
+        default = self.knob("differences")
+        return self.needs_base or (default is not None and bool(knobs.get("differences", default.default)))
 
     def knob(self, name: str) -> Knob | None:
         return next((k for k in self.knobs if k.name == name), None)

@@ -5,7 +5,8 @@
 
 Measured on one thread of this machine's CPU: bandwidths, building by method and number of parents, a forward pass, and
 what a process holds of its own while a live model is opened and written. Counted: the bytes that a method's operations
-move for an entry. Computed from these and from assumed rates: the tables for large models.
+move for an entry, one by one. Computed: what a compiled loop moves, its inputs and its result; and, from these and from
+assumed rates, the tables for large models.
 
 Rows of the JSON have `kind` (rate, build, held, traffic, plan), `measured_or_computed`, and the figures of the tables.
 """
@@ -115,6 +116,7 @@ def traffic(made: list[Path]) -> list[Row]:
             "method": method,
             "n_parents": n,
             "bytes_per_entry": memory_traffic.per_entry(family, method, n),
+            "fused_bytes_per_entry": memory_traffic.fused_per_entry(method, n, base=True),
             "measured_or_computed": "counted",
         }
         for method in memory_measured.METHODS
@@ -159,20 +161,22 @@ def show(rows: list[Row]) -> None:
     moved = {(r["method"], r["n_parents"]): r["bytes_per_entry"] for r in of("traffic")}
     cells = [(m, *(f"{moved[m, n]:.0f}" for n in memory_tables.PARENTS)) for m in memory_measured.METHODS]
     _print(
-        "Bytes moved for an entry (counted)", table(("method", *(f"{n} parents" for n in memory_tables.PARENTS)), cells)
+        "Bytes moved for an entry without a compiler (counted)",
+        table(("method", *(f"{n} parents" for n in memory_tables.PARENTS)), cells),
     )
+    fused = {(r["method"], r["n_parents"]): r["fused_bytes_per_entry"] for r in of("traffic")}
     _print("Rates of the tables below (assumed)", memory_tables.rates_table())
     for profile in memory_tables.PROFILES:
         _print(f"Memory on {profile} (computed)", memory_tables.memory_table(profile))
-        _print(f"A candidate of 4 parents on {profile} (computed)", memory_tables.time_table(profile, 4, moved))
+        _print(f"A candidate of 4 parents on {profile} (computed)", memory_tables.time_table(profile, 4, fused))
 
 
 def _builds(rows: list[Row], counted: Mapping[Any, Row], copy: float) -> str:
-    """CPU nanoseconds for an entry, and how many times what moving the counted bytes takes."""
+    """CPU nanoseconds for an entry, and how many times what moving a compiled loop's bytes takes."""
     lines = []
     for r in rows:
         each = r["seconds"] / r["parameters"]
-        floor = counted[r["method"], r["n_parents"]]["bytes_per_entry"] / copy
+        floor = counted[r["method"], r["n_parents"]]["fused_bytes_per_entry"] / copy
         figures = (f"{r['seconds']:.3f}", f"{1e9 * each:.2f}", f"{each / floor:.1f}")
         lines.append((r["method"], str(r["n_parents"]), f"{r['parameters'] / 1e6:.0f}M", *figures))
     titles = ("method", "parents", "parameters", "seconds", "ns an entry", "times its traffic")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import peft
@@ -15,13 +16,16 @@ from transformers import AutoModelForCausalLM
 from evomerge import build
 from evomerge.adapter import export_adapter
 from evomerge.cli import main
+from evomerge.engine import merging
+from evomerge.engine.passes import Pass
+from evomerge.engine.sources import Stored
 from evomerge.errors import MergeError
 from evomerge.methods import METHODS
 from evomerge.methods.coefficients import of_differences, scales
-from evomerge.methods.masks import Region, entire
+from evomerge.methods.entries import Entries
 from evomerge.models.family import open_family
 from evomerge.picks import pick
-from evomerge.spaces.references import references
+from evomerge.spaces.references import references, uniform
 from evomerge.spaces.weights import WeightsSpace
 from evomerge.types import Blend, Recipe, Slot
 
@@ -90,14 +94,17 @@ def test_a_coefficient_counts_once_and_its_sign_turns_the_difference(family, pic
         torch.testing.assert_close(back[name] - base[name], -0.5 * (forth[name] - base[name]), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["task_arithmetic", "ties", "dare_ties", "linear"])
+@pytest.mark.parametrize("method", METHODS)
 def test_slicing_changes_no_bit_with_adapters(family, method, monkeypatch):
-    space = WeightsSpace(family.pool(), method=method)
-    recipe = space.decode([0.3 + 0.1 * i for i in range(space.size)])
+    _, high = METHODS[method].arity
+    pool = family.pool()
+    recipe = uniform(pool, pool.digests[: high or 2], Blend(method), 0, "float32")
     whole = built(recipe, family)
-    monkeypatch.setattr(build, "SLICE", 100)
-    sliced = built(recipe, family)
-    assert all(torch.equal(whole[name], sliced[name]) for name in whole)
+    monkeypatch.setattr(merging, "SLICE", 100)
+    planned = build.layers(recipe)
+    for name, tensor in whole.items():
+        slices = [part for _, part in build.merge_tensor(recipe, planned, family, name, CPU)]
+        assert torch.equal(torch.cat(slices), tensor)
 
 
 def test_what_no_adapter_touches_is_the_base_bit_for_bit(family, pico):
@@ -186,11 +193,36 @@ def test_adapters_and_checkpoints_merge_together(pico, adapters):
         (Blend("linear", {"weight": (1.0, 3.0), "normalize": False}), None),
         (Blend("dare_linear", {"weight": (1.0, 2.0), "density": 1.0}), (1.0, 2.0)),
         (Blend("dare_linear", {"weight": (1.0, 2.0), "density": (1.0, 0.9)}), None),
+        (Blend("dare_linear", {"weight": (1.0, 0.0), "density": (1.0, 0.9)}), (1.0, 0.0)),
+        (Blend("della_linear", {"weight": (1.0, 2.0)}), (1.0, 2.0)),
+        (Blend("breadcrumbs", {"weight": (1.0, 2.0)}), (1.0, 2.0)),
+        (Blend("breadcrumbs", {"weight": (1.0, 2.0), "density": 0.5}), None),
         (Blend("ties", {"weight": (1.0, 2.0)}), None),
+        (Blend("ties", {"weight": (0.5, 0.0), "scale": 3.0, "normalize": False}), (1.5, 0.0)),
+        (Blend("ties", {"weight": (0.5, 0.0), "scale": 3.0, "normalize": True}), (3.0, 0.0)),
+        (Blend("dare_ties", {"weight": (0.0, -0.5)}), (0.0, -0.5)),
+        (Blend("ties", {"weight": 0.0, "density": 0.2}), (0.0, 0.0)),
+        (Blend("slerp", {"t": 0.0}), None),
+        (Blend("multislerp", {"weight": (1.0, 0.0)}), None),
     ],
 )
 def test_which_blends_are_sums_of_differences(blend, wanted):
     assert of_differences(blend, 2) == wanted
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_said_to_be_a_sum_of_differences_is_one(family, method):
+    for knobs in ({"weight": (0.7, 0.4)}, {"weight": (-0.5, 0.0)}, {"weight": (0.0, 0.0), "density": 0.3}):
+        known = {name: value for name, value in knobs.items() if METHODS[method].knob(name)}
+        wanted = of_differences(Blend(method, known), 2) if METHODS[method].arity[0] <= 2 else None
+        if wanted is None or method == "passthrough":
+            continue
+        pool = family.pool()
+        found = built(uniform(pool, pool.digests, Blend(method, known), 0, "float32"), family)
+        added = Blend("task_arithmetic", {"weight": wanted})
+        summed = built(uniform(pool, pool.digests, added, 0, "float32"), family)
+        for name in found:
+            torch.testing.assert_close(found[name], summed[name], rtol=1e-5, atol=1e-6)
 
 
 def one_parent_a_block(family, method: str, **knobs) -> Recipe:
@@ -217,18 +249,47 @@ def test_a_slerp_of_adapters_is_an_adapter_with_its_error(family, pico, tmp_path
     assert 0 < summary.error < 1 and by_peft(pico["base"], tmp_path / "out")
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "passthrough"])
+@pytest.mark.parametrize("method", METHODS)
 def test_of_equal_tensors_a_method_at_its_defaults_scales_none(method):
-    n = max(2, METHODS[method].arity[0])
-    same = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
-    values = torch.stack([torch.zeros_like(same) if METHODS[method].on == "deltas" else same] * n)
-    window = Region(same.shape, entire(same.shape), tuple(range(n)), CPU)
-    knobs = {k.name: k.default for k in METHODS[method].knobs if k.default is not None}
-    prepare = METHODS[method].prepare
-    stats = prepare(values, window=window, **knobs) if prepare else None
-    merged = METHODS[method].fn(values, window=window, stats=stats, **knobs)
-    torch.testing.assert_close(merged, values[0])
+    low, high = METHODS[method].arity
+    n = high or max(2, low)
     assert not scales(Blend(method, {}), n)
+    same = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(merged_of_equals(Blend(method, {}), same, n), same)
+
+
+@pytest.mark.parametrize(
+    ("blend", "n", "factor"),
+    [
+        (Blend("linear", {"weight": 0.7, "normalize": False}), 2, 1.4),
+        (Blend("passthrough", {"scale": 0.5}), 1, 0.5),
+        (Blend("multislerp", {"weight": 0.7, "normalize_weights": False, "differences": False}), 3, 2.1),
+        (Blend("multislerp", {"weight": 0.7, "normalize_weights": False}), 3, 1.0),
+        (Blend("multislerp", {"weight": 0.7, "differences": False}), 3, 1.0),
+        (Blend("multislerp", {"weight": 0.7, "normalize_weights": False, "differences": False}), 1, 1.0),
+        (Blend("nuslerp", {"weight": (0.7, 0.9), "differences": False}), 2, 1.0),
+        (Blend("karcher", {"weight": 0.3}), 2, 1.0),
+        (Blend("slerp", {"t": 0.3}), 2, 1.0),
+    ],
+)
+def test_which_blends_scale_equal_tensors(blend, n, factor):
+    same = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(merged_of_equals(blend, same, n), factor * same)
+    assert scales(blend, n) == (factor != 1.0)
+
+
+def merged_of_equals(blend: Blend, same: torch.Tensor, n: int) -> torch.Tensor:
+    """What n parents equal to their base become."""
+    method = METHODS[blend.method]
+    base = same if method.on_deltas(blend.knobs) else None
+    values = torch.stack([same if base is None else torch.zeros_like(same)] * n)
+    flat = same.view(-1)
+    entries = replace(Entries.of(values), ground=None if base is None else lambda a, b: flat[a:b])
+    sources = [Stored(value, CPU, is_delta=base is not None) for value in values]
+    merged = torch.empty(same.numel())
+    ground = None if base is None else Stored(base, CPU)
+    Pass(method.settle(entries, **blend.knobs), sources, ground, entries).flat(0, same.numel(), merged)
+    return merged.view(same.shape)
 
 
 def test_a_merge_that_scales_what_no_adapter_touches_is_no_adapter(family, tmp_path):

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from evomerge import build
+from evomerge.engine import merging
 from evomerge.errors import MergeError, ParentError
 from evomerge.methods import METHODS
 from evomerge.models import blank
@@ -14,6 +15,8 @@ from evomerge.models.family import open_family
 from evomerge.spaces.references import references, uniform
 from evomerge.spaces.weights import WeightsSpace
 from evomerge.types import Blend
+from tests.backends.adapted import make_adapter
+from tests.engine.held import BASE, Held
 
 CPU = torch.device("cpu")
 
@@ -61,14 +64,23 @@ def test_task_arithmetic_adds_the_weighted_differences(family, live, pico):
     torch.testing.assert_close(live[name], expected)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m != "passthrough"])
-def test_slicing_changes_no_bit(family, live, method, monkeypatch):
-    recipe = middle(WeightsSpace(family.pool(), method=method, seed=3))
+def takes(method, n_parents):
+    low, high = METHODS[method].arity
+    return low <= n_parents <= (high or n_parents)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_slices_have_the_bits_of_the_tensors_that_are_written(family, live, method, monkeypatch):
+    parents = family.pool().digests[: 2 if takes(method, 2) else 1]
+    recipe = uniform(family.pool(), parents, Blend(method, {}), 3, "float32")
     build.write(recipe, family, live)
-    whole = {name: tensor.clone() for name, tensor in live.items()}
-    monkeypatch.setattr(build, "SLICE", 100)
-    build.write(recipe, family, live)
-    assert all(torch.equal(live[name], whole[name]) for name in live)
+    planned = build.layers(recipe)
+    monkeypatch.setattr(merging, "SLICE", 100)
+    for name, tensor in live.items():
+        found = torch.empty_like(tensor)
+        for box, part in build.merge_tensor(recipe, planned, family, name, CPU):
+            found[box] = part
+        assert torch.equal(found, tensor)
 
 
 def test_writing_leaves_nothing_of_the_recipe_before(family, live):
@@ -111,6 +123,141 @@ def test_a_bf16_model_gets_the_float32_result_rounded_once(family):
         kinds[dtype] = blank.targets(model, family.model.files)
         build.write(recipe, family, kinds[dtype])
     assert all(torch.equal(kinds["float32"][n].bfloat16(), t) for n, t in kinds["bfloat16"].items())
+
+
+# ---------------------------------------------------------------- what stands already
+
+
+def standing_in(family, live, recipe):
+    """The targets written once, and what is remembered of them."""
+    standing = {}
+    build.write(recipe, family, live, standing)
+    return standing
+
+
+def spoil(live):
+    """Targets whose entries say whether they were written since."""
+    for tensor in live.values():
+        tensor.fill_(77.0)
+
+
+def test_what_stands_already_is_not_touched(family, live):
+    recipe = middle(WeightsSpace(family.pool(), method="ties"))
+    standing = standing_in(family, live, recipe)
+    spoil(live)
+    again = middle(WeightsSpace(family.pool(), method="ties"))  # another object that means the same
+    build.write(again, family, live, standing)
+    assert all(bool((tensor == 77.0).all()) for tensor in live.values())
+
+
+def test_only_tensors_whose_coefficients_changed_are_written_and_they_are_right(family, live):
+    space = WeightsSpace(family.pool(), parts=["self_attn", "mlp"], groups=2, method="dare_ties")
+    genome = [0.4] * space.size
+    standing = standing_in(family, live, space.decode(genome))
+    spoil(live)
+    moved = next(i for i, v in enumerate(space.variables) if v.part == "mlp" and v.knob == "weight")
+    genome[moved] = 0.9
+    build.write(space.decode(genome), family, live, standing)
+    written = {name for name, tensor in live.items() if not bool((tensor == 77.0).all())}
+    assert written == {
+        n for n in live if ".mlp." in n and f"layers.{0 if space.variables[moved].depth[0] == 0 else 1}." in n
+    }
+    fresh = {name: torch.empty_like(tensor) for name, tensor in live.items()}
+    build.write(space.decode(genome), family, fresh)
+    assert all(torch.equal(live[name], fresh[name]) for name in written)
+
+
+def test_another_seed_or_method_is_another_matrix(family, live):
+    recipe = middle(WeightsSpace(family.pool(), method="dare_ties"))
+    for other in (replace(recipe, seed=9), middle(WeightsSpace(family.pool(), method="dare_linear"))):
+        standing = standing_in(family, live, recipe)
+        spoil(live)
+        build.write(other, family, live, standing)
+        matrices = [tensor for name, tensor in live.items() if "layers" in name and tensor.dim() == 2]
+        assert matrices and not any(bool((tensor == 77.0).all()) for tensor in matrices)
+
+
+def test_a_write_that_failed_is_not_remembered(family, live):
+    recipe = middle(WeightsSpace(family.pool()))
+    standing = standing_in(family, live, recipe)
+    bad = uniform(
+        family.pool(), family.pool().digests, Blend("linear", {"weight": 1e39, "normalize": False}), 0, "float32"
+    )
+    with pytest.raises(MergeError, match="NaN or infinite"):
+        build.write(bad, family, live, standing)
+    failed = next(iter(live))
+    assert not torch.isfinite(live[failed]).all()
+    build.write(recipe, family, live, standing)
+    fresh = {name: torch.empty_like(tensor) for name, tensor in live.items()}
+    build.write(recipe, family, fresh)
+    assert all(torch.equal(live[name], fresh[name]) for name in live)
+
+
+def test_walks_over_many_recipes_end_where_a_fresh_build_does(family, live):
+    """Parts and methods change to and fro, as in a search."""
+    standing: dict = {}
+    random = torch.Generator().manual_seed(5)
+    for step in range(12):
+        space = WeightsSpace(family.pool(), parts=["self_attn", "mlp"], method=["ties", "della", "sce"][step // 2 % 3])
+        recipe = space.decode((torch.randint(1, 4, (space.size,), generator=random) / 4).tolist())
+        build.write(recipe, family, live, standing)
+        fresh = {name: torch.empty_like(tensor) for name, tensor in live.items()}
+        build.write(recipe, family, fresh)
+        assert all(torch.equal(live[name], fresh[name]) for name in live)
+
+
+# ---------------------------------------------------------------- whole models, adapters
+
+
+def test_ties_over_the_whole_model_keeps_its_share_of_all_entries(family, pico):
+    base, a = (load_file(pico[name] / "model.safetensors") for name in ("base", "a"))
+    blend = Blend("ties", {"density": 0.3, "scope": "model"})
+    recipe = uniform(family.pool(), family.pool().digests[:1], blend, 0, "float32")
+    live = {name: torch.empty(shape) for name, shape in family.shapes.items()}
+    build.write(recipe, family, live)
+    kept = torch.cat([(live[name] != base[name]).flatten() for name in live])
+    delta = torch.cat([(a[name] - base[name]).flatten() for name in live]).abs()
+    assert abs(int(kept.sum()) - int(0.3 * len(delta))) <= 2  # base + delta may round to the base
+    assert delta[kept].min() >= delta[~kept].max()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # PEFT's, of tied embeddings
+@pytest.mark.parametrize("method", [m for m in METHODS if takes(m, 2)])
+def test_adapters_merge_as_checkpoints_with_their_differences_do(pico, tmp_path, method):
+    adapters = [make_adapter(pico["base"], tmp_path / str(k), seed=k, r=2, target_modules=["q_proj"]) for k in (1, 2)]
+    lora = open_family([str(a) for a in adapters], str(pico["base"]))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    base = lora.home(lora.pool().base, name, CPU)
+    deltas = [lora.delta(digest, name, CPU) for digest in lora.pool().digests]
+    recipe = uniform(lora.pool(), lora.pool().digests, Blend(method, {}), 0, "float32")
+    found = torch.empty_like(base)
+    build.write_tensor(recipe, build.layers(recipe), lora, name, found)
+    torch.testing.assert_close(found, explicit(method, base, deltas, lora.pool().digests), rtol=1e-5, atol=1e-5)
+    untouched = "model.layers.0.mlp.up_proj.weight"
+    ground = lora.home(lora.pool().base, untouched, CPU)
+    left = torch.empty_like(ground)
+    build.write_tensor(recipe, build.layers(recipe), lora, untouched, left)
+    torch.testing.assert_close(left, ground)
+
+
+def explicit(method, base, deltas, digests):
+    """The same merge of whole tensors in memory, under the same names."""
+    name = "model.layers.0.self_attn.q_proj.weight"
+    checkpoints = Held({BASE: base, **{d: base + delta for d, delta in zip(digests, deltas, strict=True)}})
+    whole = merging.Merging(
+        name,
+        tuple(base.shape),
+        Blend(method, {}),
+        tuple((digest, name) for digest in digests),
+        (BASE, name) if METHODS[method].on_deltas({}) else None,
+        0,
+    )
+    found = torch.empty_like(base)
+    whole.write(checkpoints, found)
+    return found
+
+
+# ---------------------------------------------------------------- what is refused
 
 
 def test_a_result_that_overflows_is_an_error_not_a_model(family, live):

@@ -66,6 +66,7 @@ class HFBackend:
         self._pairs: Pairs | None = None
         self._family: Family | None = None
         self._targets: dict[str, torch.Tensor] = {}
+        self._standing: build.Standing = {}
 
     def check(self, family: Family, recipes: Iterable[Recipe] = ()) -> None:
         """Raises ConfigError where the live model could lie on no device of this machine; opens nothing."""
@@ -81,7 +82,7 @@ class HFBackend:
         if family.vocabulary is not None:
             model.resize_token_embeddings(family.vocabulary.size, mean_resizing=False)
         self._family = family
-        self._targets = blank.targets(model, family.shapes)
+        self._targets, self._standing = blank.targets(model, family.shapes), {}
         self._share()
 
     def wrap(self, model: Any, tokenizer: Any) -> HFBackend:
@@ -115,12 +116,15 @@ class HFBackend:
         self.tokens_forwarded += 0 if ids is None else ids.numel()
 
     def write(self, recipe: Recipe) -> None:
-        """Builds the recipe into the live model. Nothing computed with the old weights is kept."""
+        """Builds the recipe into the live model, those tensors that differ from the recipe before.
+
+        Nothing computed with the old weights is kept.
+        """
         if self._family is None:
             raise ConfigError("the backend has no family to build from; call open(family, device, dtype) first.")
         if self.lm.shared:
             self.lm.shared.prefixes.forget()
-        build.write(recipe, self._family, self._targets)
+        build.write(recipe, self._family, self._targets, self._standing)
 
     def answer(self, requests: Sequence[Request]) -> list[Any]:
         """Answers in the order of the requests: (log-likelihood, is greedy), log-likelihood, or text by kind.

@@ -21,8 +21,9 @@ from evomerge.backends.vllm_install import check_heads, version
 from evomerge.backends.vllm_lm import EngineLM
 from evomerge.errors import ConfigError
 from evomerge.families import Request
-from evomerge.models import blank, speech, writer
+from evomerge.models import blank, speech
 from evomerge.models.family import Family
+from evomerge.models.shards import Outline, write_shards
 from evomerge.types import Recipe
 
 
@@ -136,7 +137,8 @@ class VLLMBackend:
         engine, family = self._live()
         folder = scratch.new_folder()
         try:
-            writer.write_tensors(folder, _tensors(recipe, family, self._dtype))
+            outlines = {name: Outline(tuple(shape), self._dtype) for name, shape in family.shapes.items()}
+            write_shards(folder, outlines, partial(_merged, recipe, family, self._dtype))
             engine.call("evomerge_read", str(folder), 1.0)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -219,9 +221,7 @@ def _tokenizer(family: Family) -> Any:
     return speech.live_tokenizer(family) or AutoTokenizer.from_pretrained(family.base_folder, local_files_only=True)
 
 
-def _tensors(recipe: Recipe, family: Family, dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
-    planned = build.layers(recipe)
-    for name, shape in family.shapes.items():
-        whole = torch.empty(shape, dtype=dtype)
-        build.write_tensor(recipe, planned, family, name, whole)
-        yield name, whole
+def _merged(recipe: Recipe, family: Family, dtype: torch.dtype, name: str) -> Iterator[torch.Tensor]:
+    whole = torch.empty(family.shapes[name], dtype=dtype)
+    build.write_tensor(recipe, build.layers(recipe), family, name, whole)
+    yield whole

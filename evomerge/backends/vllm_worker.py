@@ -17,7 +17,6 @@ import torch
 
 from evomerge import build
 from evomerge.backends.unbuilt import Box, Fill, Plan, Site, Unbuilt
-from evomerge.methods.masks import entire
 from evomerge.models.family import Family
 from evomerge.models.parent import tensor_files
 from evomerge.types import Recipe
@@ -85,7 +84,7 @@ class MergingWorker:
     def _evomerge_unbuilt(self, fill: Callable[[str], Fill], site: Site) -> Iterator[tuple[str, torch.Tensor]]:
         shapes = dict(self.evomerge_parents.shapes)
         for name, (source, shape) in _in_order(shapes, self._evomerge_tied()):
-            yield name, Unbuilt(Plan(name, fill(source), site), entire(shape))
+            yield name, Unbuilt(Plan(name, fill(source), site), tuple(slice(0, n) for n in shape))
 
     def _evomerge_tied(self) -> str | None:
         """The head that a tied checkpoint does not hold: vLLM's CPU kernels keep a packed copy of it, which only its

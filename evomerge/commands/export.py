@@ -42,6 +42,6 @@ def export(options: argparse.Namespace) -> int:
         summary = run.export_adapter(options.to, pick=ident, device=options.device, rank=options.rank)
         print(f"{ident} of {run.folder} written to {options.to} as an adapter: {summary}")
         return 0
-    run.export(options.to, pick=ident, device=options.device)
+    run.export(options.to, pick=ident, device=options.device, progress=True)
     print(f"{ident} of {run.folder} written to {options.to}")
     return 0

@@ -71,7 +71,7 @@ def _surveyed(overrides: Sequence[str], device: str) -> Survey:
         family = ingredients.open_parents(cfg)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    family.resident = False  # every tensor is read once: keeping it would only fill the memory
+    family.placement = "disk"  # every tensor is read once: keeping it would only fill the memory
     with _progress(console) as bar:
         task = bar.add_task("tensors", total=None) if bar else None
         watch = None if bar is None else lambda done, total: bar.update(task, completed=done, total=total)

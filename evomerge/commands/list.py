@@ -35,10 +35,9 @@ def list_names(kind: str) -> int:
 
 
 def _list_methods() -> None:
-    from evomerge.methods import METHODS
+    from evomerge.commands import list_methods
 
-    for m in METHODS.values():
-        print(f"{m.name:<16} knobs: {', '.join(k.name for k in m.knobs):<50} {m.source}")
+    print("\n".join(list_methods.lines()))
 
 
 def _list_measures() -> None:

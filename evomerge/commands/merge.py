@@ -39,6 +39,6 @@ def merge(path: Path, to: Path, device: str) -> int:
     from evomerge import api
 
     asking.hush()
-    api.merge(path, to, device=device)
+    api.merge(path, to, device=device, progress=True)
     print(f"{path} built into {to}")
     return 0

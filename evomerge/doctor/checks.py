@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from evomerge import ingredients, preparation
 from evomerge.config import plain
-from evomerge.doctor import parents, splits, timing
+from evomerge.doctor import device, parents, splits, timing
 from evomerge.doctor.findings import Findings, note, ok
 from evomerge.memory import words as memory
 from evomerge.memory.crews import best_crew, fewest_devices
@@ -63,7 +61,7 @@ def examine(
     if not _download(cfg, found.findings):
         return found
     _prepare(cfg, found)
-    _device(cfg, found.findings)
+    device.check(cfg, found.findings)
     if found.prepared is not None and machine is None:
         _executor(cfg, found)
     if found.family is not None:
@@ -102,22 +100,6 @@ def _prepare(cfg: Any, found: Examination) -> None:
         found.family = ingredients.open_parents(cfg)
     with findings.of("tasks"):
         found.tasks = ingredients.load_tasks(cfg)
-
-
-def _device(cfg: Any, findings: Findings) -> None:
-    with findings.of("device"):
-        device = pick_device(cfg.device)
-        free = memory.machine_of(device)
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        host = "" if free.unified else f", {memory.gb(free.host)} on the host"
-        findings.say(
-            ok(
-                "device",
-                f"{name}, {memory.gb(free.device)} free{host}, {cfg.threads or torch.get_num_threads()} threads",
-            )
-        )
-        if device.type == "cpu" and torch.get_num_threads() > 1 and cfg.threads is None:
-            findings.say(note("threads", "part of a run's identity: set threads=N to resume it on another machine"))
 
 
 def _executor(cfg: Any, found: Examination) -> None:
@@ -213,6 +195,7 @@ def memory_plan(cfg: Any, found: Examination, machine: Machine | None) -> Memory
         max_length=cfg.backend.get("max_length"),
         workers=machine.workers if machine else workers_here(plain(cfg.executor), found.workers),
         devices=machine.devices if machine else devices_of(backend, devices_given(plain(cfg.executor))),
+        residency=ingredients.residency_of(cfg),
     )
     planned = beside_engine(planned, backend)
     if machine is not None:

@@ -45,7 +45,7 @@ def memory(plan: Plan, planned: MemoryPlan) -> dict[str, Any]:
         plan.evaluator.open()
         plan.evaluator.backend.write(middle(plan))
         answers(plan.evaluator)
-    bound = planned.resident_peak if planned.placement == "device" else planned.streamed_peak
+    bound = planned.peak
     allowed = bound + (0 if device.type == "cuda" else ALLOWANCE)
     figures = {"peak_bytes": reached(), "planned_bytes": bound, "allowed_bytes": allowed, "kind": _kind(device)}
     if reached() > allowed:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.doctor.findings import Finding, note, ok, problem
-from evomerge.memory.words import folder_bytes, gb
+from evomerge.memory.jobs import folder_bytes
+from evomerge.memory.words import gb
 from evomerge.models.family import bytes_of, checkpoint_dtype
 from evomerge.models.parent import FILES, Parent
 from evomerge.models.tokenizer import read_vocabulary

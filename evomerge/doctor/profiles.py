@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from evomerge.build import SLICE
 from evomerge.errors import ConfigError, unknown
 from evomerge.memory.crews import best_crew
 from evomerge.memory.plan import Job, Load, Machine, Plan, Shape, shape_of
@@ -128,7 +127,6 @@ def typical(name: str, n_parents: int = N_PARENTS) -> Job:
         itemsize=2,
         live_itemsize=2,
         load=Load(BATCH, TOKENS),
-        slice_entries=SLICE,
     )
 
 

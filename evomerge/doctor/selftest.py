@@ -35,6 +35,7 @@ def selftest(cfg: Any, tell: Tell = lambda line: None) -> dict[str, Any]:
         attempt("masks", partial(steps.masks, device), tell),
         attempt("slices", partial(steps.slices, device), tell),
         attempt("methods", partial(steps.methods, device), tell),
+        attempt("compiled", partial(steps.compiled, device), tell),
     ]
     made: list[tuple[Plan, MemoryPlan]] = []
     results.append(attempt("settings", partial(_settings, cfg, made), tell))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,14 +11,22 @@ import psutil
 import torch
 
 from evomerge.doctor.timing import synchronize
+from evomerge.engine import fused
+from evomerge.engine.passes import Pass
+from evomerge.engine.sources import Stored
 from evomerge.methods import METHODS
-from evomerge.methods.masks import Region, entire, mask_key
+from evomerge.methods.entries import Entries
+from evomerge.methods.masks import WIDTH, columns, entry_word, mask_key, shared_word, tie_word
 from evomerge.types import Method
 
+CPU = torch.device("cpu")
+PARENTS = 3
 SHAPE = (96, 257)  # odd, so that no slice is a neat power of two
 CUTS = (1, 17, 95)  # rows at which tensors are cut
 #: Largest difference of a method's result between devices, for values of about 1 in float32.
 TOLERANCE = 1e-5
+#: The method whose loop is compiled: it draws, elects and divides.
+COMPILED = "dare_ties"
 COPIED = {"cpu": 2**27, "cuda": 2**30, "mps": 2**28}  # bytes of the buffer that is copied to time the memory
 
 
@@ -57,40 +65,48 @@ def bandwidth(device: torch.device, repeats: int = 5) -> float:
 
 
 def masks(device: torch.device) -> dict[str, Any]:
-    """The random numbers of a place are the same on the CPU and on the device."""
-    keys = tuple(mask_key(7, parent, "layer.weight") for parent in "abc")
-    here, there = (Region(SHAPE, entire(SHAPE), keys, d).uniforms().cpu() for d in (torch.device("cpu"), device))
+    """The random words of a place are the same on the CPU and on the device."""
+    here, there = drawn(CPU), drawn(device).cpu()
     figures = {"numbers": here.numel(), "unequal": int((here != there).sum())}
     if figures["unequal"]:
         raise StepFailed(f"{figures['unequal']} of {here.numel()} random numbers differ from the CPU's", figures)
     return figures
 
 
+def drawn(device: torch.device) -> torch.Tensor:
+    """float32 (2, PARENTS, rows, WIDTH): words of entries and words that part equals."""
+    empty = torch.zeros(PARENTS, 96 * WIDTH, device=device)
+    rows, column = Entries.of(empty, _keys(PARENTS)).words()[..., None], columns(device)
+    shared = shared_word(column, rows[0])
+    each = [(entry_word(shared, word), tie_word(column, word)) for word in rows[1:]]
+    return torch.stack([torch.stack(words) for words in zip(*each, strict=True)])
+
+
 def slices(device: torch.device) -> dict[str, Any]:
     """Every method gives the same bits for a slice as for the slice of the whole."""
-    sliced = {name: method for name, method in METHODS.items() if method.scope == "slice"}
-    figures = {name: _unequal_slices(method, device) for name, method in sliced.items()}
+    figures = {name: _unequal_slices(prepared(method, device)) for name, method in METHODS.items()}
     odd = [name for name, unequal in figures.items() if unequal]
     if odd:
         raise StepFailed(f"slices differ from the whole in {', '.join(odd)}", {"unequal": figures})
     return {"unequal": figures}
 
 
-def _unequal_slices(method: Method, device: torch.device) -> int:
-    whole = merged(method, device)
-    parts = [merged(method, device, box) for box in _boxes()]
-    return int((torch.cat(parts) != whole).sum())
-
-
-def _boxes() -> Iterator[tuple[slice, ...]]:
-    edges = (0, *CUTS, SHAPE[0])
-    for first, last in pairwise(edges):
-        yield (slice(first, last), *entire(SHAPE[1:]))
+def _unequal_slices(made: Pass) -> int:
+    """Entries that differ: rows one after the other, and boxes of some columns."""
+    whole, unequal = merged(made), 0
+    for first, last in pairwise((0, *CUTS, SHAPE[0])):
+        rows = torch.empty_like(whole[first:last])
+        made.flat(first * SHAPE[1], last * SHAPE[1], rows.view(-1))
+        box = (slice(first, last), slice(first, SHAPE[1] - 1))
+        part = torch.empty_like(whole[box])
+        made.box(box, part)
+        unequal += int((rows != whole[first:last]).sum()) + int((part != whole[box]).sum())
+    return unequal
 
 
 def methods(device: torch.device) -> dict[str, Any]:
     """Every method's result on the device against the CPU's: the largest difference."""
-    here, there = ({n: merged(m, d) for n, m in METHODS.items()} for d in (torch.device("cpu"), device))
+    here, there = ({n: merged(prepared(m, d)) for n, m in METHODS.items()} for d in (CPU, device))
     figures = {name: float((here[name] - there[name].cpu()).abs().max()) for name in METHODS}
     odd = [name for name, difference in figures.items() if not difference <= TOLERANCE]
     if odd:
@@ -98,17 +114,46 @@ def methods(device: torch.device) -> dict[str, Any]:
     return {"largest": figures}
 
 
-def merged(method: Method, device: torch.device, box: tuple[slice, ...] | None = None) -> torch.Tensor:
-    """The method at its defaults (densities 0.5) on random parents; a slice of it with `box`."""
+def compiled(device: torch.device) -> dict[str, Any]:
+    """If there is a compiler, a compiled loop gives what its operations give one by one: on a CPU the same bits."""
+    if not fused.possible(device.type):
+        return {"compiler": False}
+    figures = {"compiler": True, "largest": _compiled_difference(METHODS[COMPILED], device)}
+    if not figures["largest"] <= (0 if device.type == "cpu" else TOLERANCE):
+        raise StepFailed("a compiled loop gives other numbers than its operations", figures)
+    return figures
+
+
+def _compiled_difference(method: Method, device: torch.device) -> float:
+    """Raises StepFailed if the compiler, though it is there, compiles nothing."""
+    made = prepared(method, device, (96, WIDTH))
+    words = made.entries.words()[..., None] if made.settled.kernel.random else None
+    column = None if words is None else columns(device)
+    values = made.entries.read(0, made.entries.n, range(made.entries.parents))
+    operands = fused.Operands(None, [v.view(-1, WIDTH) for v in values], made.numbers, column, words, ())
+    out = torch.empty(96, WIDTH, device=device)
+    if not fused.compiled(fused.merge, made.settled.kernel, made.given, operands, out):
+        raise StepFailed("there is a compiler, and it fails", {"compiler": True})
+    return float((out - merged(made)).abs().max())
+
+
+def merged(made: Pass) -> torch.Tensor:
+    """The whole tensor."""
+    out = torch.empty(made.entries.shape, device=made.entries.device)
+    made.flat(0, out.numel(), out.view(-1))
+    return out
+
+
+def prepared(method: Method, device: torch.device, shape: tuple[int, int] = SHAPE) -> Pass:
+    """The method at its defaults (densities 0.5) on random parents."""
     low, high = method.arity
-    n = max(low, min(3, high or 3))
-    values = torch.randn((n, *SHAPE), generator=torch.Generator().manual_seed(3)).to(device)
-    keys = tuple(mask_key(3, str(k), "layer.weight") for k in range(n))
+    n = max(low, min(PARENTS, high or PARENTS))
+    base, *values = torch.randn((n + 1, *shape), generator=torch.Generator().manual_seed(3)).to(device)
+    entries = replace(Entries.of(torch.stack(values), _keys(n)), ground=lambda start, stop: base.view(-1)[start:stop])
     knobs = {k.name: 0.5 if k.name == "density" else k.default for k in method.knobs if k.default is not None}
-    everything = entire(SHAPE)
-    stats = None
-    if method.prepare is not None:
-        stats = method.prepare(values, window=Region(SHAPE, everything, keys, device), **knobs)
-    part = box or everything
-    window = Region(SHAPE, part, keys, device)
-    return method.fn(values[(slice(None), *part)], window=window, stats=stats, **knobs)
+    settled = method.settle(entries, **knobs)
+    return Pass(settled, [Stored(v, device, is_delta=True) for v in values], None, entries)
+
+
+def _keys(n: int) -> tuple[int, ...]:
+    return tuple(mask_key(7, str(k), "layer.weight") for k in range(n + 1))

@@ -11,7 +11,7 @@ from evomerge.doctor.checks import Examination
 from evomerge.doctor.findings import Finding
 from evomerge.doctor.profiles import largest_batch
 from evomerge.memory.plan import Machine, Plan
-from evomerge.memory.words import WHERE, gb, load_words, ways_out
+from evomerge.memory.words import gb, load_words, ways_out, where
 from evomerge.reports.grids import Grid
 
 
@@ -45,11 +45,12 @@ def _cells(found: Plan) -> dict[str, str]:
         "parents at rest": gb(found.parents),
         "live model": gb(found.live),
         f"scoring {load_words(found.job.load)}": gb(found.evaluator),
+        "learned of the parents": gb(found.learned + found.tables),
         "building, parents on the device": gb(found.building),
-        "building, tensors copied there": gb(found.building + found.copying),
+        "building, pieces copied there": gb(found.building + found.buffers),
         "free on the device": gb(found.machine.device),
         "needed with parents on the device": gb(found.resident_peak),
-        "needed with tensors copied there": gb(found.streamed_peak),
+        "needed with pieces copied there": gb(found.streamed_peak),
         "free on the host": gb(found.machine.host),
         "parents lie": found.placement or "nowhere: it does not fit",
     }
@@ -62,11 +63,11 @@ def profile_lines(plans: Mapping[str, Plan], profile: str) -> list[str]:
 
 def _verdict(found: Plan) -> str:
     if found.placement is not None:
-        return f"{crew_words(found)}{WHERE[found.placement]}."
+        return f"{crew_words(found)}{where(found)}."
     smaller = largest_batch(found)
     if smaller.placement is not None:
         size = smaller.job.load.batch_size
-        return f"fits with backend.batch_size={size}: {crew_words(smaller)}{WHERE[smaller.placement]}."
+        return f"fits with backend.batch_size={size}: {crew_words(smaller)}{where(smaller)}."
     return "does not fit: use a larger device or a smaller model."
 
 

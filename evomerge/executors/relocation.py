@@ -37,7 +37,8 @@ def relocated(luggage: Luggage, parents_dir: str | None, node: str) -> Family:
         folder = folder_of(parent, family, parents_dir)
         there = _opened(parent, folder, _base(family, found), node, parents_dir)
         found[parent.digest] = _moved(parent, there, node)
-    moved = Family(_base(family, found), tuple(found[p.digest] for p in family.parents), family.policy, family.resident)
+    parents = tuple(found[p.digest] for p in family.parents)
+    moved = Family(_base(family, found), parents, family.policy, family.placement, family.compiles)
     _compare("tokenizer", node, moved.base_folder, "digest", luggage.tokenizer, speech.digest(moved))
     return moved
 

@@ -2,10 +2,11 @@
 
 Sizes are bytes unless a name says entries. The counts follow what is held at once:
 
-- *building*: float32 slices of all parents, or whole tensors for a method that looks at them first (`prepare`);
+- *building*: see evomerge.memory.building;
 - *scoring*: see evomerge.memory.passes.
 
-Building ends before scoring begins, so only the larger of the two is counted beside model and parents.
+Building ends before scoring begins, so only the larger of the two is counted beside model, parents and what is learned
+of them.
 
 A worker may spread its model over several devices, and several workers may share a host. Weights of a model in M
 pieces are counted as an even share and two blocks on the fullest device, which bounds what accelerate's split gives
@@ -15,14 +16,13 @@ for 7B to 70B. Workers on one memory map the same parents, which lie there once;
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
+from evomerge.memory.building import buffers, learned, learning, merging, tables
 from evomerge.memory.passes import FLOAT32, evaluating
-from evomerge.models import layout
-
-Placement = Literal["device", "host", "disk"]
+from evomerge.models.residency import Placement
 
 #: Share of a memory that stays free: context and workspaces of the device's libraries, fragments of the allocator.
 SPARE = 0.05
@@ -35,11 +35,11 @@ UNEVEN = 2  # blocks by which the fullest of several devices exceeds an even sha
 
 @dataclass(frozen=True)
 class Shape:
-    """What of an architecture its memory depends on, in entries; `largest_block` is the largest tensor of a block."""
+    """What of an architecture its memory depends on, in entries; `largest` is that of its `tensors`."""
 
     parameters: int
+    tensors: int
     largest: int
-    largest_block: int
     layers: int
     kv_heads: int
     head_dim: int
@@ -64,8 +64,9 @@ class Load:
 class Job:
     """A search as far as memory goes. checkpoints: bytes of base and parents; adapters: bytes of their factors.
 
-    itemsize, live_itemsize: bytes of an entry at rest and in the live model. prepares: whether the method looks at
-    whole tensors first. slice_entries: evomerge.build.SLICE.
+    itemsize, live_itemsize: bytes of an entry at rest and in the live model. learns, keeps: see `Method`. whole:
+    entries of adapters' differences that stand whole in float32 at once. residency: where the parents are to lie; None:
+    wherever they fit.
     """
 
     shape: Shape
@@ -74,9 +75,11 @@ class Job:
     itemsize: int
     live_itemsize: int
     load: Load
-    slice_entries: int
-    prepares: bool = True
+    learns: bool = True
+    keeps: int = 0
+    whole: int = 0
     adapters: tuple[int, ...] = ()
+    residency: Placement | None = None
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,10 @@ class Plan:
     parents: int
     live: int
     evaluator: int
-    building: int  # with resident parents
-    copying: int  # whole tensors on the device, on top of `building`, where parents do not lie there
+    learned: int  # of the parents, on the device
+    tables: int  # of the parents, on the host
+    building: int
+    buffers: int  # on top of `building`, where parents do not lie on the device
     job: Job
     machine: Machine
 
@@ -126,16 +131,17 @@ class Plan:
 
     @property
     def streamed_peak(self) -> int:
-        """The same with checkpoints' tensors brought there one by one; factors of adapters stay there."""
-        return self._workers(self.building + self.copying)
+        """The same with checkpoints' tensors brought there piece by piece; factors of adapters stay there."""
+        return self._workers(self.building + self.buffers)
 
     def _workers(self, building: int) -> int:
         if self.machine.engine:
-            return sum(self.job.adapters) + self.machine.reserved + building
-        each = self.share(sum(self.job.adapters)) + self.share(self.live) + max(self.evaluator, building)
+            return sum(self.job.adapters) + self.learned + self.machine.reserved + building
+        resting = sum(map(self.share, (sum(self.job.adapters), self.learned, self.live)))
+        each = resting + max(self.evaluator, building)
         if not self.machine.unified:
             return each
-        return self.machine.workers * each + (self.machine.workers - 1) * WORKER
+        return self.machine.workers * (each + self.tables) + (self.machine.workers - 1) * WORKER
 
     def share(self, weights: int) -> int:
         """Of a model's weights, or of several models', what lies on the fullest device of a worker."""
@@ -155,17 +161,38 @@ class Plan:
 
     @property
     def _processes(self) -> int:
-        return PROCESS * (1 if self.machine.unified else self.machine.workers)
+        return PROCESS if self.machine.unified else (PROCESS + self.tables) * self.machine.workers
 
     @property
     def placement(self) -> Placement | None:
-        """Where the parents lie: device, host (copied over for every candidate), or disk (read for every candidate)."""
+        """Where the parents lie: as near to the device as they fit, or where the job wants them, if they fit there."""
+        wanted = self.job.residency
+        if self.machine.unified and wanted == "host":
+            wanted = "device"
+        return next((where for where in self._possible if wanted in (None, where)), None)
+
+    @property
+    def _possible(self) -> Iterator[Placement]:
+        """The places where parents fit, the nearest first. Each worker pins a copy of its own on the host."""
         room, host = self.machine.room, usable(self.machine.host)
-        if self.loading > host or self.streamed_peak > room or self.outgrows_engine:
-            return None
+        if self.loading > host or self.outgrows_engine:
+            return
         if self.resident_peak <= room:
-            return "device"
-        return "host" if not self.machine.unified and self._processes + self.parents <= host else "disk"
+            yield "device"
+        if self.streamed_peak <= room:
+            if not self.machine.unified and self._processes + self.machine.workers * self.parents <= host:
+                yield "host"
+            yield "disk"
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether the host's memory can hold the parents: what is read again from disk is then read from there."""
+        return self._processes + self.parents <= usable(self.machine.host)
+
+    @property
+    def peak(self) -> int:
+        """Of the placement; where there is none, the least."""
+        return self.resident_peak if self.placement == "device" else self.streamed_peak
 
 
 def usable(free: int) -> int:
@@ -174,14 +201,16 @@ def usable(free: int) -> int:
 
 def plan(job: Job, machine: Machine) -> Plan:
     """The bytes of a search; Plan.placement is decided from them."""
-    shape = job.shape
-    deltas = len(job.adapters) * shape.largest_block * FLOAT32  # an adapter's B @ A is made whole
+    shape, on_cpu = job.shape, machine.unified
+    looking = learning(shape, job.n_parents, on_cpu=on_cpu) if job.learns else 0
     return Plan(
         parents=sum(job.checkpoints) + sum(job.adapters),
         live=shape.parameters * job.live_itemsize,
         evaluator=evaluating(_piece(shape, machine.devices), job.load, job.live_itemsize),
-        building=deltas + building(shape, job.n_parents, job.slice_entries, prepares=job.prepares),
-        copying=shape.largest * len(job.checkpoints) * job.itemsize,
+        learned=learned(shape, job.n_parents, job.keeps) if job.learns else 0,
+        tables=tables(shape, job.n_parents, job.itemsize) if job.learns else 0,
+        building=job.whole * FLOAT32 + max(looking, merging(shape, job.n_parents, on_cpu=on_cpu)),
+        buffers=0 if machine.unified else buffers(shape, len(job.checkpoints), job.itemsize),
         job=job,
         machine=machine,
     )
@@ -192,15 +221,6 @@ def _piece(shape: Shape, devices: int) -> Shape:
     return shape if devices == 1 else replace(shape, layers=min(shape.layers, -(-shape.layers // devices) + UNEVEN))
 
 
-def building(shape: Shape, n_parents: int, slice_entries: int, *, prepares: bool) -> int:
-    """Peak of build.write beside parents and model. The factors are measured: the largest of all methods, P = 2..6."""
-    part = min(slice_entries, shape.largest)
-    if not prepares:
-        return (2 * n_parents + 2) * part * FLOAT32
-    whole = max(2 * n_parents, n_parents + 4) * shape.largest_block
-    return max(whole, (3 * n_parents + 6) * part) * FLOAT32
-
-
 # ---------------------------------------------------------------- from real things
 
 
@@ -208,12 +228,11 @@ def shape_of(config: Any, shapes: Mapping[str, Sequence[int]]) -> Shape:
     """From a transformers config and the live model's tensors (name -> shape, a tied one once)."""
     text = config.get_text_config()
     sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    in_blocks = [size for name, size in sizes.items() if layout.place(name).stack is not None]
     heads = text.num_attention_heads
     return Shape(
         parameters=sum(sizes.values()),
+        tensors=len(sizes),
         largest=max(sizes.values()),
-        largest_block=max(in_blocks, default=max(sizes.values())),
         layers=text.num_hidden_layers,
         kv_heads=getattr(text, "num_key_value_heads", None) or heads,
         head_dim=getattr(text, "head_dim", None) or text.hidden_size // heads,

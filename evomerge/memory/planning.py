@@ -12,12 +12,13 @@ import torch
 from evomerge.errors import ParentError
 from evomerge.families import Space, Task
 from evomerge.memory.crews import fewest_devices
+from evomerge.memory.jobs import job_of, machine_of, methods_of, read_config
 from evomerge.memory.plan import Machine, Plan, plan
 from evomerge.memory.prompts import Asked, ask_all, load_of, max_length_of
-from evomerge.memory.words import job_of, machine_of, methods_of, read_config
 from evomerge.methods import get
 from evomerge.models import speech
 from evomerge.models.blank import pick_dtype
+from evomerge.models.residency import Placement
 from evomerge.problem import gene_of
 from evomerge.types import Recipe
 
@@ -33,20 +34,22 @@ def plan_search(
     max_length: int | None = None,
     workers: int = 1,
     devices: float = 1,
+    residency: Placement | None = None,
 ) -> tuple[Plan, Mapping[str, Asked]]:
     """The plan, and how each task asks. To be made before the live model is loaded: that is counted in.
 
     recipe: any candidate, it names the methods in use. batch_size, max_length: the backend's. workers: those that share
-    this machine; devices: what each of them has, below 1 if several share a device (see `devices_of`). The tasks'
-    requests are built here; the tasks keep them. Raises EvomergeError without a tokenizer or for an unknown
-    architecture or dtype; evomerge.memory.words.check tells whether the plan fits.
+    this machine; devices: what each of them has, below 1 if several share a device (see `devices_of`). residency: where
+    the parents are to lie, None for wherever they fit. The tasks' requests are built here; the tasks keep them. Raises
+    EvomergeError without a tokenizer or for an unknown architecture or dtype; evomerge.memory.words.check tells whether
+    the plan fits.
     """
     pick_dtype(dtype)
     asked = ask_all(tasks, tokenizer_of(family))
     load = load_of(list(asked.values()), batch_size, max_length_of(read_config(family), max_length))
     there = machine if isinstance(machine, Machine) else machine_of(machine, every=workers * devices > 1)
     there = replace(there, device=int(there.device * min(1, devices)), devices=max(1, int(devices)), workers=workers)
-    return plan(job_of(family, recipe=recipe, dtype=dtype, load=load), there), asked
+    return plan(job_of(family, recipe=recipe, dtype=dtype, load=load, residency=residency), there), asked
 
 
 def devices_given(executor: Mapping[str, Any]) -> float:
@@ -79,7 +82,7 @@ def settle(found: Plan, evaluator: Any) -> Plan:
     if spreads_by_plan(backend):
         found = fewest_devices(found)
         backend.device_map = "balanced" if found.machine.devices > 1 else None
-    evaluator.family.resident = found.placement == "device"
+    evaluator.family.placement = found.placement
     return found
 
 
@@ -101,8 +104,8 @@ def choices_of(space: Space) -> list[Recipe]:
 
 
 def dearest(space: Space) -> Recipe:
-    """A candidate for the plan: of one for each choice that a space offers, the one most of whose methods prepare."""
-    return max(choices_of(space), key=lambda recipe: sum(get(name).prepare is not None for name in methods_of(recipe)))
+    """A candidate for the plan: of one for each choice that a space offers, the one whose methods keep most."""
+    return max(choices_of(space), key=lambda recipe: max(get(name).keeps for name in methods_of(recipe)))
 
 
 def tokenizer_of(family: Any) -> Any:

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import psutil
-import torch
-
-from evomerge.build import SLICE
-from evomerge.errors import ConfigError, ParentError
-from evomerge.memory.plan import Job, Load, Machine, Placement, Plan, Shape, plan, shape_of, usable
-from evomerge.methods import get
-from evomerge.models.blank import pick_dtype
-from evomerge.models.family import bytes_of, checkpoint_dtype, free_bytes
-from evomerge.types import Recipe
+from evomerge.errors import ConfigError
+from evomerge.memory.plan import Job, Load, Machine, Plan, plan, usable
+from evomerge.models.residency import Placement
 
 #: Settings in words, and the job and machine that they make.
 Way: TypeAlias = tuple[str, Job, Machine]
 RANKS: tuple[Placement | None, ...] = (None, "disk", "host", "device")
 WHERE = {
     "device": "all parents stay on the device",
-    "host": "parents stay in the host's memory and are copied over tensor by tensor for every candidate",
-    "disk": "parents are read from disk tensor by tensor for every candidate, which is slow",
+    "host": "parents stay in the host's memory and are copied over piece by piece for every candidate",
+    "disk": "parents are read from disk piece by piece for every candidate, which is slow",
     None: "it does not fit",
 }
 MOST = 8  # devices in one machine: no more are suggested
@@ -35,22 +27,44 @@ def check(found: Plan) -> None:
     """Raises ConfigError, with the numbers and the way out, if the search fits nowhere."""
     if found.placement is not None:
         return
-    machine, remedies = found.machine, ways_out(found)
+    machine = found.machine
     if found.loading > usable(machine.host):
         fewer = "fewer workers, " if machine.workers > 1 else ""
         raise ConfigError(
             f"the live model takes {gb(found.live)} of host memory while it is loaded{_in_all(found)}, and "
             f"{gb(machine.host)} are free. Use {fewer}dtype=bfloat16, a machine with more memory, or a smaller model."
         )
+    anywhere = plan(replace(found.job, residency=None), machine)
+    if anywhere.placement is not None:
+        raise ConfigError(_residency_words(found))
     if machine.engine:
         raise ConfigError(_engine_words(found))
+    remedies = ways_out(anywhere)
     advice = f"Set {', or '.join(remedies)}." if remedies else "Use a larger device or a smaller model."
     raise ConfigError(
         f"{gb(machine.device)} are free on {device_words(machine)} ({gb(usable(machine.device))} after a reserve) and "
         f"the search needs {gb(found.streamed_peak)}{_crew(machine)}: {gb(found.share(found.live))} for the live "
         f"model, {gb(found.evaluator)} for scoring {load_words(found.job.load)}, "
-        f"{gb(found.building + found.copying)} while building. {advice}"
+        f"{gb(found.building + found.buffers)} while building{_learned(found)}. {advice}"
     )
+
+
+def _learned(found: Plan) -> str:
+    """Nothing to say of little."""
+    return f", {gb(found.learned)} for what the method learns of the parents" if found.job.keeps else ""
+
+
+def _residency_words(found: Plan) -> str:
+    """The parents do not fit where they are to lie, but would elsewhere."""
+    job, machine = found.job, found.machine
+    each = f" for each of {machine.workers} workers" if machine.workers > 1 else ""
+    needs = f"the parents take {gb(found.parents)}{each}, and {gb(machine.host)} are free there"
+    if machine.unified or job.residency == "device":
+        needs = (
+            f"the search needs {gb(found.resident_peak)}{_crew(machine)} with all parents on {device_words(machine)}, "
+            f"and {gb(machine.device)} are free"
+        )
+    return f"merge.residency={job.residency} cannot be: {needs}. Set {', or '.join(ways_out(found))}."
 
 
 def _engine_words(found: Plan) -> str:
@@ -78,7 +92,7 @@ def ways_out(found: Plan) -> list[str]:
     job, machine = found.job, found.machine
     kinds: list[list[Way]] = [
         [(words, other, machine) for words, other in kind]
-        for kind in (_batches(job), _lengths(job), _dtypes(job), _parents(job))
+        for kind in (_residencies(job), _batches(job), _lengths(job), _dtypes(job), _parents(job))
     ]
     kinds.append(list(_machines(machine, job)))
     firsts = (next((way[0] for way in kind if _helps(way, found)), None) for kind in kinds)
@@ -100,6 +114,11 @@ def _machines(machine: Machine, job: Job) -> Iterator[Way]:
         return
     for n in range(machine.devices + 1, MOST + 1):
         yield f"backend.device_map=balanced over {n} devices", job, replace(machine, devices=n)
+
+
+def _residencies(job: Job) -> Iterator[tuple[str, Job]]:
+    if job.residency is not None:
+        yield "merge.residency=auto", replace(job, residency=None)
 
 
 def _batches(job: Job) -> Iterator[tuple[str, Job]]:
@@ -139,9 +158,16 @@ def _halves(n: int) -> list[int]:
 
 def sentence(found: Plan) -> str:
     """Where the parents lie, with the peak; for a search that fits."""
-    peak = found.resident_peak if found.placement == "device" else found.streamed_peak
     whose = f" of all {found.machine.workers} workers" if found.machine.unified and found.machine.workers > 1 else ""
-    return f"{WHERE[found.placement]}; peak{whose} {gb(peak)} of {gb(found.machine.device)} free{_where(found.machine)}"
+    peak = f"{gb(found.peak)} of {gb(found.machine.device)} free{_where(found.machine)}"
+    return f"{where(found)}; peak{whose} {peak}"
+
+
+def where(found: Plan) -> str:
+    """Where the parents lie; files that the host's memory can hold are read from there after the first time."""
+    if found.placement == "disk" and found.at_hand and not found.machine.unified:
+        return "parents are copied over piece by piece for every candidate from files that the host's memory can hold"
+    return WHERE[found.placement]
 
 
 def _where(machine: Machine) -> str:
@@ -166,53 +192,3 @@ def gb(size: int) -> str:
         if size >= unit:
             return f"{size / unit:.{digits}f} {name}"
     return f"{size / 1e3:.0f} kB"
-
-
-# ---------------------------------------------------------------- from real things
-
-
-def job_of(family: Any, *, recipe: Recipe, dtype: str, load: Load) -> Job:
-    """The job of a search over a family; `recipe` is any of its candidates: it names the methods in use."""
-    checkpoints, adapters = family.checkpoints, [p for p in family.all if p not in family.checkpoints]
-    return Job(
-        shape=family_shape(family),
-        checkpoints=tuple(map(bytes_of, checkpoints)),
-        n_parents=len(family.parents),
-        itemsize=pick_dtype(checkpoint_dtype(family.model)).itemsize,
-        live_itemsize=pick_dtype(dtype).itemsize,
-        load=load,
-        slice_entries=SLICE,
-        prepares=any(get(name).prepare is not None for name in methods_of(recipe)),
-        adapters=tuple(map(folder_bytes, adapters)),
-    )
-
-
-def family_shape(family: Any) -> Shape:
-    return shape_of(read_config(family), family.shapes)
-
-
-def read_config(family: Any) -> Any:
-    """The transformers config of the live model. Raises ParentError for an architecture that is not known."""
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(family.base_folder, local_files_only=True)
-    except (ValueError, OSError, KeyError) as e:
-        raise ParentError(f"transformers does not know the model in {family.base_folder} ({e}).") from e
-
-
-def methods_of(recipe: Recipe) -> set[str]:
-    blends = [b for slot in recipe.slots for b in slot.blends.values()] + list(recipe.outer.values())
-    return {blend.method for blend in blends}
-
-
-def folder_bytes(adapter: Any) -> int:
-    return sum(path.stat().st_size for path in Path(adapter.folder).glob("*.safetensors"))
-
-
-def machine_of(device: torch.device, *, every: bool = False) -> Machine:
-    """What is free now on the device, or, of every visible CUDA device, on the fullest."""
-    many = every and device.type == "cuda"
-    devices = [torch.device("cuda", i) for i in range(torch.cuda.device_count())] if many else [device]
-    free = min(map(free_bytes, devices))
-    return Machine(free, psutil.virtual_memory().available, unified=device.type != "cuda")

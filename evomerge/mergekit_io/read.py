@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from evomerge.mergekit_io.dialect import DIALECTS
 from evomerge.mergekit_io.document import Document, read_document
 from evomerge.mergekit_io.resolve import resolved
-from evomerge.mergekit_io.settings import PARAMETERS, Settings
+from evomerge.mergekit_io.settings import Settings
 from evomerge.models.family import Family
 from evomerge.types import Recipe
 
@@ -44,8 +45,10 @@ def _notes(document: Document) -> Iterator[str]:
     if any("int8_mask" in level for level in levels):
         yield "int8_mask changes no result and is left out."
     dropping = any(v < 1 for level in levels for rule in level.get("density", ()) for v in rule.values)
-    if document.method.startswith("dare") and dropping:
+    if DIALECTS[document.method].random and dropping:
         yield "density below 1: which entries are dropped is drawn otherwise than in mergekit; the law is the same."
+    if document.method == "arcee_fusion":
+        yield "above a million entries mergekit estimates quartiles from a random sample; here they are exact."
 
 
 def _levels(document: Document) -> Iterator[tuple[str, Settings, bool]]:
@@ -59,7 +62,7 @@ def _levels(document: Document) -> Iterator[tuple[str, Settings, bool]]:
 
 def _unread(document: Document) -> list[str]:
     """Settings that mergekit passes over: another method's, or a shared parameter under one model."""
-    scopes = {p.name: p.scope for p in PARAMETERS[document.method]}
+    scopes = {p.name: p.scope for p in DIALECTS[document.method].parameters}
     found = [
         f"{name} ({where})"
         for where, level, of_model in _levels(document)

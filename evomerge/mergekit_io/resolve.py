@@ -14,16 +14,19 @@ from dataclasses import dataclass, replace
 import torch
 
 from evomerge.errors import MergeError
+from evomerge.mergekit_io import epsilon
+from evomerge.mergekit_io.contract import differs
+from evomerge.mergekit_io.dialect import DIALECTS, Parameter
 from evomerge.mergekit_io.document import Document, Input, Slice
 from evomerge.mergekit_io.keys import keyed
 from evomerge.mergekit_io.outer import over_all
 from evomerge.mergekit_io.references import Reference
-from evomerge.mergekit_io.settings import PARAMETERS, Parameter, Settings, find
+from evomerge.mergekit_io.settings import Settings, find
 from evomerge.mergekit_io.tensors import block_names, is_before_blocks, labels, only_stack, outer_names
 from evomerge.methods import METHODS
 from evomerge.models.family import Family, checkpoint_dtype
 from evomerge.models.parent import Parent
-from evomerge.types import Blend, KnobValue, Recipe, Slot
+from evomerge.types import Blend, KnobValue, Method, Recipe, Slot
 
 
 @dataclass(frozen=True)
@@ -84,24 +87,32 @@ def _spots(document: Document, part: Slice) -> list[Spot]:
     """One per block of the slice."""
     first, end = _range(part.inputs[0])
     n = end - first
-    inputs = in_order(document.method, part.inputs, part.base)
+    inputs = in_order(document.method, part.inputs, part.base, part.where)
     shifted = ([replace(i, blocks=(_range(i)[0] + k, _range(i)[1])) for i in inputs] for k in range(n))
     return [Spot(document, part, tuple(s), k / (n - 1) if n > 1 else 1.0) for k, s in enumerate(shifted)]
 
 
-def in_order(method: str, inputs: Sequence[Input], base: Reference | None) -> tuple[Input, ...]:
+def in_order(method: str, inputs: Sequence[Input], base: Reference | None, where: str) -> tuple[Input, ...]:
     """The inputs as our methods want them: slerp's base first; on differences, without the base.
 
     But the base comes first, to be given weight 0, where nothing else is merged, or where its block is not that of
-    the first parent: a recipe's differences are from the base's tensor with the first parent's name.
+    the first parent: a recipe's differences are from the base's tensor with the first parent's name. Raises MergeError
+    if that is needed and the method has no such weights.
     """
     if method == "slerp":
         return tuple(sorted(inputs, key=lambda i: i.model != base))
-    if not METHODS[method].needs_base:
+    if not differs(method, base):
         return tuple(inputs)
     others = tuple(i for i in inputs if i.model != base)
     own = tuple(i for i in inputs if i.model == base)
-    return others if others and others[0].blocks == own[0].blocks else own + others
+    if others and others[0].blocks == own[0].blocks:
+        return others
+    if others and not DIALECTS[method].absent:
+        raise MergeError(
+            f"{where}: the base has layer_range {list(_range(own[0]))} and {others[0].model}, the first model beside "
+            f"it, {list(_range(others[0]))}; wanted the same for {method}. Put a model with the base's blocks first."
+        )
+    return own + others
 
 
 # ---------------------------------------------------------------- blends
@@ -134,19 +145,19 @@ def _outer(
 
 def _outer_spot(document: Document, part: Slice, n_inputs: int) -> Spot:
     inputs = part.inputs[:n_inputs]
-    if METHODS[document.method].needs_base and all(i.model != part.base for i in inputs):
+    if differs(document.method, part.base) and all(i.model != part.base for i in inputs):
         raise MergeError(
             f"{part.where}: mergekit merges final norm and head from the first {n_inputs} models of the last slice, as "
             f"many as the first slice has, and the base {part.base} is not among them. List it first in both."
         )
-    return Spot(document, part, in_order(document.method, inputs, part.base), 0.0)
+    return Spot(document, part, in_order(document.method, inputs, part.base, part.where), 0.0)
 
 
 def _blend(spot: Spot, name: str, own_names: Sequence[str]) -> Blend:
     """The blend of one tensor. own_names: what it is called in each of the spot's inputs."""
-    method = spot.document.method
-    knobs: dict[str, KnobValue] = {}
-    for parameter in PARAMETERS[method]:
+    method = METHODS[spot.document.method]
+    knobs = _unsaid(method, spot)
+    for parameter in DIALECTS[method.name].parameters:
         if parameter.knob is None:
             continue
         if parameter.scope == "shared":
@@ -154,11 +165,22 @@ def _blend(spot: Spot, name: str, own_names: Sequence[str]) -> Blend:
         else:
             pairs = zip(spot.inputs, own_names, strict=True)
             knobs[parameter.knob] = values = tuple(float(_value(parameter, spot, i, own)) for i, own in pairs)
-            if method == "passthrough":
-                return Blend(method, {parameter.knob: values[0]})
-    if method == "linear":
-        _check_weights(knobs, spot, name)
-    return Blend(method, knobs)
+            if method.name == "passthrough":
+                return Blend(method.name, {parameter.knob: values[0]})
+    _check_weights(knobs, spot, name)
+    if "epsilon_frac" in knobs:
+        found = knobs["epsilon_frac"], knobs["density"]
+        knobs["epsilon_frac"] = epsilon.shares(*found, f"{spot.part.where}: '{name}'")  # type: ignore[arg-type]
+    return Blend(method.name, knobs)
+
+
+def _unsaid(method: Method, spot: Spot) -> dict[str, KnobValue]:
+    """Knobs that no parameter sets, where mergekit's meaning is not our default."""
+    wanted = dict(DIALECTS[method.name].silent)
+    if method.on == "either":
+        wanted["differences"] = differs(method.name, spot.part.base)
+    knobs = {name: method.knob(name) for name in wanted}
+    return {name: value for name, value in wanted.items() if (knob := knobs[name]) is None or knob.default != value}
 
 
 def _value(parameter: Parameter, spot: Spot, model: Input | None, name: str) -> float:
@@ -171,19 +193,27 @@ def _value(parameter: Parameter, spot: Spot, model: Input | None, name: str) -> 
             f"{spot.part.where}: {spot.document.method} needs {parameter.name} for '{name}'{of}, and nothing sets it. "
             f"Add 'parameters: {{{parameter.name}: NUMBER}}'."
         )
+    if parameter.kind == "count" and value != int(value):
+        raise MergeError(
+            f"{spot.part.where}: {parameter.name} of '{name}' is {value:g} at its depth; wanted whole numbers. Give "
+            "one number in place of the list."
+        )
     return value
 
 
 def _as_ours(parameter: Parameter, value: float) -> KnobValue:
-    return ("l1" if value else "none") if parameter.knob == "rescale" else value
+    if parameter.knob == "rescale":
+        return "l1" if value else "none"
+    return int(value) if parameter.kind == "count" else value
 
 
 def _check_weights(knobs: Mapping[str, KnobValue], spot: Spot, name: str) -> None:
-    weight = knobs["weight"]
-    if knobs["normalize"] and isinstance(weight, tuple) and abs(sum(weight)) < 1e-8:
+    flag = DIALECTS[spot.document.method].divided
+    weight = knobs.get("weight")
+    if flag and knobs[flag] and isinstance(weight, tuple) and abs(sum(weight)) < 1e-8:
         raise MergeError(
             f"{spot.part.where}: the weights {weight} of '{name}' sum to zero and are to be normalised. Change one, or "
-            "set normalize: false."
+            f"set {flag}: false."
         )
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from evomerge.build import pick
 from evomerge.mergekit_io.said import Said, alone, common_method, in_method, say
 from evomerge.mergekit_io.tensors import block_names, is_before_blocks, labels, only_stack, outer_names
-from evomerge.methods import METHODS
 from evomerge.models.family import Family
 from evomerge.types import Recipe, Slot
 
@@ -81,12 +80,14 @@ def _first_blocks(recipe: Recipe, method: str, slot: Slot, block: Mapping[str, S
 
     mergekit takes final norm and head from as many models as the first slice has, so all slices have all.
     """
-    own = {parent: number for parent, _, number in slot.sources}
+    own: dict[int | None, int] = {parent: number for parent, _, number in slot.sources}
     first = slot.sources[0][2]
     if method == "passthrough":
         (parent,) = {parent for said in block.values() for parent in alone(said)}
         return {parent: own[parent]}
-    if not METHODS[method].needs_base:
-        return {parent: own.get(parent, first) for parent in range(len(recipe.parents))}
-    others = [parent for parent, digest in enumerate(recipe.parents) if digest != recipe.base]
-    return {None: first, **{parent: own.get(parent, first) for parent in others}}
+    every = own | {parent: first for parent in range(len(recipe.parents)) if parent not in own}
+    if not any(said.base for said in block.values()):
+        return every
+    bases = [parent for parent, digest in enumerate(recipe.parents) if digest == recipe.base]
+    others = {parent: number for parent, number in every.items() if parent not in bases}
+    return {None: first, **others}  # the first of the others has the base's block

@@ -3,51 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from evomerge.errors import MergeError
+from evomerge.mergekit_io.dialect import ALIKE, DIALECTS, Parameter
+from evomerge.mergekit_io.epsilon import room
 from evomerge.mergekit_io.outer import number
-from evomerge.mergekit_io.settings import PARAMETERS
 from evomerge.methods import get
 from evomerge.methods.knobs import per_parent
-from evomerge.types import Blend, KnobValue, Recipe, Source
+from evomerge.types import Blend, KnobValue, Method, Recipe, Source
+
+#: A method's knobs with all that the blend leaves out at its default.
+Knobs = Mapping[str, KnobValue | None]
 
 
 @dataclass(frozen=True)
 class Said:
-    """How one tensor is merged. shared: mergekit's parameter -> value; weight, density: by index of the parent.
+    """How one tensor is merged: mergekit's parameter -> value, of `own` ones by index of the parent.
 
-    Passthrough is said as linear here: a weight for one parent, not normalised.
+    base: whether it is merged as differences from the base. Passthrough is said as linear here: a weight for one
+    parent, not normalised.
     """
 
     method: str
-    shared: Mapping[str, float]
-    weight: Mapping[int, float]
-    density: Mapping[int, float]
+    base: bool
+    shared: Mapping[str, float] = field(default_factory=dict)
+    own: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> Mapping[int, float]:
+        return self.own.get("weight", {})
+
+    @property
+    def drops(self) -> bool:
+        """Whether entries are dropped."""
+        return any(density < 1 for density in self.own.get("density", {}).values())
 
 
 def say(recipe: Recipe, sources: Sequence[Source], blend: Blend, name: str) -> Said:
     """The blend of the tensor `name`. Raises MergeError where mergekit has no words for it."""
     method = get(blend.method)
-    if method.name not in PARAMETERS:
+    if method.name not in DIALECTS:
         raise MergeError(f"'{name}' is merged by {method.name}, which cannot be said to mergekit.")
     knobs = {k.name: k.default for k in method.knobs} | dict(blend.knobs)
     parents = [parent for parent, _, _ in sources]
     if len(set(parents)) < len(parents):
         raise MergeError(f"'{name}' has several sources from one parent; in mergekit a slice takes a model once.")
     if method.name == "slerp":
-        return Said("slerp", {"t": _from_first(parents, number(knobs["t"] or 0.0), name)}, {}, {})
+        return Said("slerp", False, {"t": _from_first(parents, number(knobs["t"] or 0.0), name)})
     if method.name == "passthrough":
-        scale = knobs["scale"]
-        return Said("linear", {"normalize": False}, {parents[0]: 1.0 if scale is None else number(scale)}, {})
-    said = Said(
-        method.name,
-        _shared(knobs),
-        _by_parent("weight", knobs, parents),
-        _by_parent("density", knobs, parents) if "density" in knobs else dict.fromkeys(parents, 1.0),
-    )
-    _check_rescale(knobs, said, name)
-    return _without_base(recipe, sources, said, name) if method.needs_base else said
+        scale = 1.0 if knobs["scale"] is None else number(knobs["scale"])
+        return Said("linear", False, {"normalize": False}, {"weight": {parents[0]: scale}})
+    said = _in_parameters(method, knobs, parents, name)
+    _check_sayable(method, knobs, said, name)
+    said = _without_base(recipe, sources, said, name) if said.base else said
+    _check_present(recipe, said, parents, name)
+    return said
 
 
 def _from_first(parents: Sequence[int], t: float, name: str) -> float:
@@ -57,23 +68,54 @@ def _from_first(parents: Sequence[int], t: float, name: str) -> float:
     return t if parents == [0, 1] else 1 - t
 
 
-def _shared(knobs: Mapping[str, KnobValue | None]) -> dict[str, float]:
-    names = {"scale": "lambda", "normalize": "normalize"}
-    shared = {theirs: number(knobs[ours] or 0.0) for ours, theirs in names.items() if ours in knobs}
-    shared["normalize"] = bool(shared["normalize"])
-    if "rescale" in knobs:
-        shared["rescale"] = knobs["rescale"] == "l1"
-    return shared
+def _in_parameters(method: Method, knobs: Knobs, parents: Sequence[int], name: str) -> Said:
+    shared: dict[str, float] = {}
+    own: dict[str, Mapping[int, float]] = {}
+    for parameter in DIALECTS[method.name].parameters:
+        if parameter.knob is None:
+            continue
+        if parameter.scope == "shared":
+            shared[parameter.name] = _as_theirs(parameter, knobs[parameter.knob], name)
+        else:
+            own[parameter.name] = _by_parent(parameter.knob, knobs, parents)
+    if "epsilon_frac" in knobs:
+        densities = own["density"]
+        own["epsilon"] = {p: share * room(densities[p]) for p, share in own["epsilon"].items() if densities[p] < 1}
+    return Said(method.name, method.on_deltas(knobs), shared, own)
 
 
-def _by_parent(knob: str, knobs: Mapping[str, KnobValue | None], parents: Sequence[int]) -> dict[int, float]:
+def _as_theirs(parameter: Parameter, value: KnobValue | None, name: str) -> float:
+    if parameter.knob == "rescale":
+        return value == "l1"
+    if value is None:
+        raise MergeError(
+            f"'{name}' has no {parameter.knob}, but a quantile of its own, which mergekit cannot say. Search with "
+            f"space.fixed.{parameter.knob}=NUMBER for recipes that mergekit is to build."
+        )
+    if parameter.kind == "flag":
+        return bool(value)
+    return int(number(value)) if parameter.kind == "count" else number(value)
+
+
+def _by_parent(knob: str, knobs: Knobs, parents: Sequence[int]) -> dict[int, float]:
     value = knobs[knob]
     assert isinstance(value, int | float | tuple), f"{knob} is a number or one per parent"
     return dict(zip(parents, per_parent(knob, value, len(parents)), strict=True))
 
 
-def _check_rescale(knobs: Mapping[str, KnobValue | None], said: Said, name: str) -> None:
-    if knobs.get("rescale") == "inv_p" and min(said.density.values()) < 1:
+# ---------------------------------------------------------------- what cannot be said
+
+
+def _check_sayable(method: Method, knobs: Knobs, said: Said, name: str) -> None:
+    for knob, wanted in DIALECTS[method.name].silent.items():
+        given = knobs[knob]
+        equal = isinstance(given, tuple) and len(set(given)) == 1  # mergekit's has the same for all
+        if given != wanted and not equal:
+            raise MergeError(
+                f"'{name}' is merged by {method.name} with {knob} {given}, and mergekit knows no other than {wanted}. "
+                f"Search with space.fixed.{knob}={wanted} for recipes that mergekit is to build."
+            )
+    if knobs.get("rescale") == "inv_p" and said.drops:
         raise MergeError(
             f"'{name}' is rescaled by 1/density (inv_p), which mergekit cannot: it restores the L1 norm. Search "
             "with space.fixed.rescale=l1 for recipes that mergekit is to build."
@@ -82,15 +124,26 @@ def _check_rescale(knobs: Mapping[str, KnobValue | None], said: Said, name: str)
 
 def _without_base(recipe: Recipe, sources: Sequence[Source], said: Said, name: str) -> Said:
     """The base as its own parent adds nothing, which leaves it out; unless its weight or block says otherwise."""
-    (_, _, own_block), averaged = sources[0], said.method in ("task_arithmetic", "dare_linear")
+    bases = {parent for parent, _, _ in sources if recipe.parents[parent] == recipe.base}
+    (_, _, own_block) = sources[0]
+    averaged = said.method in ALIKE[0] and said.shared["normalize"]
+    alone = not DIALECTS[said.method].absent and len(bases) < len(sources)
     for parent, _, block in sources:
-        if recipe.parents[parent] != recipe.base or said.weight[parent] == 0:
-            continue
-        if block != own_block or (averaged and said.shared["normalize"]):
+        if parent in bases and (alone or (said.weight.get(parent) != 0 and (block != own_block or averaged))):
             raise MergeError(f"'{name}' has the base as a weighted parent, which mergekit cannot say. Leave it out.")
-    kept = {p for p in said.weight if recipe.parents[p] != recipe.base}
-    weight, density = ({p: v for p, v in each.items() if p in kept} for each in (said.weight, said.density))
-    return replace(said, weight=weight, density=density)
+    own = {key: {p: v for p, v in each.items() if p not in bases} for key, each in said.own.items()}
+    return replace(said, own=own)
+
+
+def _check_present(recipe: Recipe, said: Said, parents: Sequence[int], name: str) -> None:
+    """Every slice names all models, for final norm and head are merged from those of the first."""
+    wanted = [p for p, digest in enumerate(recipe.parents) if not said.base or digest != recipe.base]
+    left_out = [p for p in wanted if p not in parents]
+    if left_out and not DIALECTS[said.method].absent:
+        raise MergeError(
+            f"'{name}' is merged by {said.method} without parent {left_out[0]} of the recipe, which mergekit cannot "
+            "say. Use the same parents for all tensors."
+        )
 
 
 # ---------------------------------------------------------------- one method for all
@@ -104,6 +157,7 @@ def common_method(groups: Iterable[Mapping[str, Said]]) -> str:
         return "passthrough"
     for method in methods:
         if all(_speaks(method, said) for _, said in named):
+            _check_one_base(method, named)
             return method
     first, second = (next(name for name, said in named if said.method == m) for m in methods[:2])
     raise MergeError(
@@ -112,22 +166,26 @@ def common_method(groups: Iterable[Mapping[str, Said]]) -> str:
     )
 
 
+def _check_one_base(method: str, named: Sequence[tuple[str, Said]]) -> None:
+    with_base, without = ([name for name, said in named if said.base == base] for base in (True, False))
+    if with_base and without:
+        raise MergeError(
+            f"'{with_base[0]}' is merged by {method} as differences and '{without[0]}' as it is; in a mergekit YAML "
+            "base_model says that for all tensors. Search with space.fixed.differences=true, or false."
+        )
+
+
 def _speaks(method: str, s: Said) -> bool:
-    """Whether the method gives the same tensor: without dropped entries, DARE and trimming do nothing."""
-    pairs = ({"task_arithmetic", "dare_linear"}, {"ties", "dare_ties"})
-    alike = any({method, s.method} <= pair for pair in pairs)
-    return s.method == method or (alike and all(d >= 1 for d in s.density.values()))
+    """Whether the method gives the same tensor: where no entries are dropped, several come to the same."""
+    return s.method == method or (not s.drops and any({method, s.method} <= kin for kin in ALIKE))
 
 
 def in_method(method: str, s: Said) -> Said:
     """The same in the words of the common method."""
     if method == "passthrough":
-        return replace(s, method=method, shared={}, weight=alone(s))
-    shared = dict(s.shared)
-    if method.startswith("dare"):
-        shared.setdefault("rescale", False)
-    if method == "task_arithmetic":
-        shared.pop("rescale", None)
+        return replace(s, method=method, shared={}, own={"scale": alone(s)})
+    names = {p.name for p in DIALECTS[method].parameters}
+    shared = {name: value for name, value in s.shared.items() if name in names}
     return replace(s, method=method, shared=shared)
 
 

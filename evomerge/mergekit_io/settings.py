@@ -5,59 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from evomerge.errors import MergeError, unknown
-
-Kind: TypeAlias = Literal["number", "flag"]
-Scope: TypeAlias = Literal["shared", "input", "non_base"]
+from evomerge.mergekit_io.dialect import KINDS, Kind, Parameter
 
 _FLAGS = {
     **dict.fromkeys(("1", "true", "t", "yes", "y", "on"), True),
     **dict.fromkeys(("0", "false", "f", "no", "n", "off"), False),
-}
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of a mergekit method. `knob` is ours (None: it changes no result); `default` None: required.
-
-    Scope "shared" has one value per tensor, "input" one per model, "non_base" one per model other than the base.
-    """
-
-    name: str
-    knob: str | None
-    scope: Scope
-    default: float | bool | None
-
-
-#: All parameters of the methods we have: a setting of any other name is refused.
-KINDS: Mapping[str, Kind] = {
-    **dict.fromkeys(("weight", "density", "lambda", "t", "scale"), "number"),
-    **dict.fromkeys(("normalize", "rescale", "int8_mask"), "flag"),
-}
-
-
-def _of_deltas(*, normalize: bool, rescale: bool, sparse: bool = True) -> tuple[Parameter, ...]:
-    return (
-        Parameter("weight", "weight", "non_base", None),
-        Parameter("density", "density" if sparse else None, "non_base", 1.0),
-        Parameter("lambda", "scale", "shared", 1.0),
-        Parameter("normalize", "normalize", "shared", normalize),
-        Parameter("rescale", "rescale" if sparse else None, "shared", rescale),
-        Parameter("int8_mask", None, "shared", False),
-    )
-
-
-#: What each method reads, with mergekit's defaults, which are not always ours.
-PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
-    "linear": (Parameter("weight", "weight", "input", None), Parameter("normalize", "normalize", "shared", True)),
-    "slerp": (Parameter("t", "t", "shared", None),),
-    "task_arithmetic": _of_deltas(normalize=False, rescale=False, sparse=False),
-    "ties": _of_deltas(normalize=True, rescale=False),
-    "dare_linear": _of_deltas(normalize=False, rescale=True),
-    "dare_ties": _of_deltas(normalize=False, rescale=True),
-    "passthrough": (Parameter("scale", "scale", "input", 1.0),),
 }
 
 
@@ -134,8 +89,14 @@ def _rule(raw: Mapping[str, Any], kind: Kind, where: str) -> Rule:
 
 
 def _values(raw: Any, kind: Kind, where: str) -> tuple[float, ...]:
-    convert = _number if kind == "number" else _flag
-    return tuple(convert(v, where) for v in (raw if isinstance(raw, list) else [raw]))
+    convert = _flag if kind == "flag" else _number
+    values = tuple(convert(v, where) for v in (raw if isinstance(raw, list) else [raw]))
+    for value in values:
+        if kind == "share" and not 0 < value <= 1:
+            raise MergeError(f"{where} is {raw!r}; wanted shares in (0, 1]. A model is left out by a weight of 0.")
+        if kind == "count" and value != int(value):
+            raise MergeError(f"{where} is {raw!r}; wanted a whole number.")
+    return values
 
 
 def _number(raw: Any, where: str) -> float:

@@ -9,15 +9,12 @@ from typing import Any
 import yaml
 
 from evomerge.errors import MergeError
+from evomerge.mergekit_io.dialect import DIALECTS, Parameter
 from evomerge.mergekit_io.filters import setting
 from evomerge.mergekit_io.runs import Run, runs_of
 from evomerge.mergekit_io.said import Said
-from evomerge.mergekit_io.settings import PARAMETERS, Parameter
 from evomerge.models.family import Family
 from evomerge.types import Recipe
-
-#: Left out where they have mergekit's default; the others are written always, for defaults differ by method.
-_PLAIN = {"density": 1.0, "lambda": 1.0, "scale": 1.0}
 
 
 def to_mergekit(recipe: Recipe, family: Family, locations: Mapping[str, str]) -> str:
@@ -33,7 +30,7 @@ def to_mergekit(recipe: Recipe, family: Family, locations: Mapping[str, str]) ->
         raise MergeError("two parents have the same content; mergekit takes a model once in a slice. Leave one out.")
     names = {model: _named(digests[model], recipe, family, locations) for run in runs for model in run.blocks}
     common = _common(method, runs)
-    base = recipe.parents[0] if method == "slerp" else recipe.base
+    base = _base(method, runs[0], recipe, family)
     text = {
         "merge_method": method,
         **({} if base is None else {"base_model": _named(base, recipe, family, locations)}),
@@ -45,6 +42,22 @@ def to_mergekit(recipe: Recipe, family: Family, locations: Mapping[str, str]) ->
     }
     body = yaml.safe_dump(text, sort_keys=False, width=110, default_flow_style=None)
     return "".join(f"# {line}\n" for line in _header(recipe, method, runs)) + str(body)
+
+
+def _base(method: str, run: Run, recipe: Recipe, family: Family) -> str | None:
+    """What stands as base_model. Raises MergeError where it must be left out and something else needs it."""
+    if method == "slerp":
+        return recipe.parents[0]
+    if DIALECTS[method].base != "optional" or None in run.blocks:
+        return recipe.base
+    adapters = any(family.is_adapter(digest) for digest in recipe.parents)
+    if adapters or recipe.vocabulary == "base":
+        needed = "LoRAs lie over it" if adapters else "the vocabulary is its own"
+        raise MergeError(
+            f"{method} as it is has no base_model in mergekit, and {needed}. Search with space.fixed.differences=true "
+            "for recipes that mergekit is to build."
+        )
+    return None
 
 
 def _check_whole(recipe: Recipe) -> None:
@@ -91,27 +104,33 @@ def _common(method: str, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _settings(method: str, run: Run, parent: int | None) -> dict[str, Any]:
-    """A parent's own settings in a run, or for None those that all parents share."""
+    """A parent's own settings in a run, or for None those that all parents share.
+
+    Numbers that are mergekit's default are left out; flags are written always, for their defaults differ by method.
+    """
     found = {}
-    for parameter in PARAMETERS[method]:
+    for parameter in DIALECTS[method].parameters:
         if parameter.knob is not None and (parameter.scope == "shared") == (parent is None):
-            found[parameter.name] = setting({n: _value(s, parameter, parent) for n, s in run.tensors.items()})
-    return {name: value for name, value in found.items() if value != _PLAIN.get(name)}
+            said = setting({n: _value(s, parameter, parent) for n, s in run.tensors.items()})
+            if parameter.kind == "flag" or said != parameter.default:
+                found[parameter.name] = said
+    return found
 
 
 def _value(said: Said, parameter: Parameter, parent: int | None) -> float:
-    if parent is None:
-        return said.shared[parameter.name]
-    return said.density.get(parent, 1.0) if parameter.name == "density" else said.weight.get(parent, 0.0)
+    given = said.shared.get(parameter.name) if parent is None else said.own.get(parameter.name, {}).get(parent)
+    value = parameter.default if given is None else given
+    return 0.0 if value is None else value  # no weight: the parent is not among this tensor's
 
 
 def _header(recipe: Recipe, method: str, runs: Sequence[Run]) -> list[str]:
     lines = [f"Recipe {recipe.digest} of evomerge, for mergekit 0.1.5: mergekit-yaml THIS.yml FOLDER"]
-    sparse = any(d < 1 for run in runs for said in run.tensors.values() for d in said.density.values())
-    if sparse and method.startswith("dare"):
-        lines.append("DARE draws which entries it drops: mergekit's masks differ from evomerge's, by chance alone.")
-    if sparse and method == "ties":
-        lines.append("Trimming: where magnitudes are equal, mergekit may keep other entries than evomerge.")
+    if any(said.drops for run in runs for said in run.tensors.values()):
+        lines.append(
+            f"{method} draws which entries it drops: mergekit's masks differ from evomerge's, by chance alone."
+            if DIALECTS[method].random
+            else "Trimming: where magnitudes are equal, mergekit may keep other entries than evomerge."
+        )
     if method == "slerp" and recipe.base not in (None, recipe.parents[0]):
         lines.append("mergekit takes config and tokenizer from the model at t = 0; evomerge takes its base's.")
     return lines

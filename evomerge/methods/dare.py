@@ -1,94 +1,120 @@
-"""DARE: drop entries of the deltas at random and rescale the rest (Yu et al. 2023, arXiv:2311.03099).
+"""DARE: drop entries of the differences at random and rescale the rest (Yu et al. 2023, arXiv:2311.03099).
 
 The survivors then go through task arithmetic (dare_linear) or the sign election of TIES (dare_ties). Unlike mergekit,
 whose only rescaling restores each tensor's L1 norm ("l1" here), the default divides by the density as the paper does
-and is unbiased. Masks come from the window and not from a global generator: they are the same for every candidate,
-nested in density, and independent of the order in which tensors are visited.
+and is unbiased. Masks are the same for every candidate, nested in density, and independent of the order in which
+tensors are visited.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from evomerge.methods import knobs
-from evomerge.methods.consensus import disjoint_sum
-from evomerge.methods.sparsify import drop, fixed_factor, l1_factor, rescaled
-from evomerge.methods.task_arithmetic import task_arithmetic
-from evomerge.types import Method, Window
-
-
-def prepare(
-    deltas: torch.Tensor,
-    *,
-    window: Window,
-    density: float | Sequence[float] = 1.0,
-    rescale: str = "inv_p",
-    **others: Any,
-) -> tuple[float, ...]:
-    """Factor of each parent's survivors, from whole tensors (P, *shape); only "l1" looks at them."""
-    densities = knobs.per_parent("density", density, len(deltas))
-    if rescale == "l1":
-        return tuple(l1_factor(*pair) for pair in zip(deltas, drop(deltas, densities, window), strict=True))
-    return tuple(fixed_factor(rescale, p) for p in densities)
-
-
-def _survivors(
-    deltas: torch.Tensor, density: float | Sequence[float], factors: Sequence[float], window: Window
-) -> list[torch.Tensor]:
-    densities = knobs.per_parent("density", density, len(deltas))
-    return rescaled(drop(deltas, densities, window), factors)
+from evomerge.methods.entries import Entries
+from evomerge.methods.kernels import Consensus, Optional, Values
+from evomerge.methods.masks import below, entry_word, shared_word
+from evomerge.methods.rescale import fixed_factor, l1_factor
+from evomerge.methods.settled import Settled
+from evomerge.methods.task_arithmetic import divisor
+from evomerge.types import Method
 
 
 def dare_linear(
-    deltas: torch.Tensor,
+    entries: Entries,
     *,
-    window: Window,
-    stats: Sequence[float],
     weight: float | Sequence[float] = 1.0,
     density: float | Sequence[float] = 1.0,
     scale: float = 1.0,
     normalize: bool = False,
     rescale: str = "inv_p",
-) -> torch.Tensor:
-    """Task arithmetic of the survivors. deltas: float32 (P, *slice), parent minus base. Returns (*slice).
-
-    density: share kept (the paper's 1 - p). `rescale` has done its work in `stats`; `scale` is lambda in mergekit.
-    """
-    kept = _survivors(deltas, density, stats, window)
-    return task_arithmetic(kept, window=window, stats=None, weight=weight, scale=scale, normalize=normalize)
+) -> Settled:
+    """Task arithmetic of the survivors. density: share kept (the paper's 1 - p). `scale` is lambda in mergekit."""
+    weights = knobs.per_parent("weight", weight, entries.parents)
+    scale /= divisor(weights, normalize)
+    return _settled(entries, Consensus("random"), weights, density, scale, rescale)
 
 
 def dare_ties(
-    deltas: torch.Tensor,
+    entries: Entries,
     *,
-    window: Window,
-    stats: Sequence[float],
     weight: float | Sequence[float] = 1.0,
     density: float | Sequence[float] = 1.0,
     scale: float = 1.0,
     normalize: bool = False,
     rescale: str = "inv_p",
-) -> torch.Tensor:
+) -> Settled:
     """Sum (mean with `normalize`) of the survivors that have the elected sign; else as dare_linear.
 
     mergekit's default is the sum, too; the paper's TIES takes the mean.
     """
-    kept = _survivors(deltas, density, stats, window)
-    weights = knobs.per_parent("weight", weight, len(deltas))
-    return disjoint_sum(kept, weights, normalize=normalize) * scale
+    weights = knobs.per_parent("weight", weight, entries.parents)
+    return _settled(entries, Consensus("random", elect=True, normalize=normalize), weights, density, scale, rescale)
 
 
-def _method(name: str, fn: Any) -> Method:
+def _settled(
+    entries: Entries, kernel: Consensus, weights: tuple[float, ...], density: Any, scale: float, rescale: str
+) -> Settled:
+    densities = knobs.per_parent("density", density, entries.parents)
+    factors = factors_of(entries, densities, rescale)
+    coefficients = tuple(w * f for w, f in zip(weights, factors, strict=True))
+    words = tuple(below(p) for p in densities)
+    numbers = (coefficients, weights, (scale,) * entries.parents, words)
+    return Settled(kernel, numbers, gain=gain(kernel, coefficients, weights, scale))
+
+
+def gain(kernel: Consensus, coefficients: Sequence[float], weights: Sequence[float], scale: float) -> float:
+    """See Settled. A mean of agreeing entries is bounded by the largest of them, unless a weight is negative."""
+    if not kernel.normalize:
+        return abs(scale) * sum(map(abs, coefficients))
+    if min(weights) < 0:
+        return float("inf")
+    return abs(scale) * max((abs(c) / w for c, w in zip(coefficients, weights, strict=True) if w > 0), default=0.0)
+
+
+def factors_of(entries: Entries, densities: Sequence[float], rescale: str) -> tuple[float, ...]:
+    """Factor of each parent's survivors; only "l1" looks at them: one pass over the tensor."""
+    factors = tuple(fixed_factor(rescale, p) for p in densities)
+    if rescale != "l1" or all(p >= 1 or p <= 0 for p in densities):
+        return factors
+    before = entries.each(mass)
+    after = entries.totals(Kept(), (tuple(below(p) for p in densities),), entries.parents)
+    return tuple(l1_factor(*pair) for pair in zip(before, after, strict=True))
+
+
+def mass(entries: Entries) -> float:
+    """L1 norm of one parent's values, in float64."""
+    return sum(float(value.abs().sum(dtype=torch.float64)) for _, (value,) in entries.blocks())
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The magnitudes that survive a random mask, P tensors. numbers: the words below which entries are kept."""
+
+    random: bool = True
+
+    def __call__(
+        self, values: Values, numbers: torch.Tensor, column: Optional, words: Optional, extras: Values
+    ) -> list[torch.Tensor]:
+        assert column is not None and words is not None
+        shared = shared_word(column, words[0])
+        drawn = [entry_word(shared, words[k + 1]) for k in range(len(values))]
+        return [
+            torch.where(u < numbers[0, k], v.abs(), 0.0) for k, (u, v) in enumerate(zip(drawn, values, strict=True))
+        ]
+
+
+def _method(name: str, settle: Any) -> Method:
     return Method(
         name=name,
-        fn=fn,
-        knobs=(knobs.WEIGHT, knobs.DENSITY, knobs.SCALE, knobs.normalize(False), knobs.rescale("inv_p")),
+        settle=settle,
+        knobs=(knobs.FACTOR, knobs.DENSITY, knobs.SCALE, knobs.normalize(False), knobs.rescale("inv_p")),
         on="deltas",
         source="Yu et al. 2023, arXiv:2311.03099",
-        prepare=prepare,
         plain="task_arithmetic",
     )
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evomerge.errors import MergeError
+from evomerge.methods.rescale import RESCALES
 from evomerge.types import Knob
 
 #: Factor of a parent's delta; a negative one unlearns. The first step is 0.2 in the knob's own units.
-WEIGHT = Knob("weight", default=1.0, low=-0.2, high=1.5, per_parent=True, step=0.2 / 1.7)
+WEIGHT = Knob("weight", default=1.0, low=-0.5, high=1.5, per_parent=True, step=0.1)
+#: The same where entries are dropped: published settings are positive.
+FACTOR = Knob("weight", default=1.0, low=0.0, high=1.2, per_parent=True)
 #: Share of a delta's entries that is kept, at most 1.
-DENSITY = Knob("density", default=1.0, low=0.2, high=1.0, scale="log", per_parent=True)
+DENSITY = Knob("density", default=1.0, low=0.05, high=1.0, scale="log", per_parent=True)
 #: Factor of the merged delta: lambda in the papers and in mergekit.
 SCALE = Knob("scale", default=1.0, low=0.3, high=1.8)
-#: How the kept entries make up for the dropped ones, see evomerge.methods.sparsify.
-RESCALES = ("none", "l1", "inv_p")
 
 
 def normalize(default: bool) -> Knob:

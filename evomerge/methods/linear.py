@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
-import torch
-
+from evomerge.errors import MergeError
 from evomerge.methods import knobs
-from evomerge.methods.consensus import weighted_sum
-from evomerge.types import Method, Window
+from evomerge.methods.entries import Entries
+from evomerge.methods.kernels import Sum
+from evomerge.methods.settled import Settled
+from evomerge.types import Knob, Method
+
+#: mergekit-evolve and the soups' paper stay within the simplex; a negative weight unlearns.
+WEIGHT = Knob("weight", default=1.0, low=0.0, high=1.0, per_parent=True)
 
 
-def linear(
-    tensors: torch.Tensor,
-    *,
-    window: Window,
-    stats: Any,
-    weight: float | Sequence[float] = 1.0,
-    normalize: bool = True,
-) -> torch.Tensor:
-    """sum_k w_k theta_k, divided by sum_k w_k with `normalize`. tensors: float32 (P, *slice). Returns (*slice).
+def settle(entries: Entries, *, weight: float | Sequence[float] = 1.0, normalize: bool = True) -> Settled:
+    """sum_k w_k theta_k, divided by sum_k w_k with `normalize`. The paper's soups have equal weights.
 
-    Weights that sum to zero then give inf and nan, as in mergekit: they must be refused where they are chosen.
-    Accumulates in float32 in parent order, as mergekit 0.1.5 does. The paper's soups have equal weights.
+    Raises MergeError for weights that sum to zero under `normalize`, where mergekit gives inf and nan.
     """
-    weights = knobs.per_parent("weight", weight, len(tensors))
-    total = weighted_sum(tensors, weights)
-    return total / sum(weights) if normalize else total
+    weights = knobs.per_parent("weight", weight, entries.parents)
+    total = sum(weights) if normalize else 1.0
+    if total == 0:
+        raise MergeError(
+            f"the weights {weights} sum to zero and are to be normalised. Change one, or normalize: false."
+        )
+    shares = tuple(w / total for w in weights)
+    return Settled(Sum(), (shares,), gain=sum(map(abs, shares)))
 
 
 METHOD = Method(
     name="linear",
-    fn=linear,
-    knobs=(replace(knobs.WEIGHT, low=0.0, high=1.0, step=0.2), knobs.normalize(True)),
+    settle=settle,
+    knobs=(WEIGHT, knobs.normalize(True)),
     on="tensors",
     source="Wortsman et al. 2022, arXiv:2203.05482",
+    learns=False,
 )

@@ -1,95 +1,107 @@
 """Random numbers that belong to a place: a counter-based hash of (seed, parent, tensor, position in the tensor).
 
 The same place has the same number on any device, in any slice and for every candidate, so masks drawn from it are
-nested in density and two candidates differ by their knobs alone. The hash is three rounds of lowbias32 (Wellons 2018,
-"Prospecting for hash functions"): two take in the words of the position, and the last is there because after one round
-alone, chi-square still sees a single changed bit in a million numbers. Keys are spread by sha256, so any will do.
+nested in density and two candidates differ by their knobs alone.
+
+A position is a row and a column of the tensor laid out WIDTH entries wide. Rows have words of their own, hashed with
+care and once; an entry's word takes in its column by rounds of lowbias32 (Wellons 2018, "Prospecting for hash
+functions") in int32 arithmetic that wraps, which compiles to vector instructions. The first round is shared by all
+parents, the second is each parent's own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import struct
-from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
-WORD = 0xFFFFFFFF  # arithmetic modulo 2**32 is done in int64
-#: lowbias32's multipliers. The second is 0x846CA68B less 2**32: the same modulo 2**32, and no product leaves int64.
+#: Entries of a row: the unit in which words are laid out, and of compiled loops.
+WIDTH = 1024
+WORD = 0xFFFFFFFF  # rows are hashed modulo 2**32 in int64
+#: lowbias32's multipliers. The second is 0x846CA68B less 2**32: the same modulo 2**32, and it fits int32.
 FACTORS = (0x7FEB352D, 0x846CA68B - 2**32)
+#: 2**32 over the golden ratio, as int32: its multiples spread evenly over a circle of 2**32 (Knuth, TAOCP 3, 6.4).
+GOLDEN = 0x9E3779B1 - 2**32
+#: Words are compared as float32, of which 2**31 is just too large to be one.
+END = 2.0**31
 
 
+@lru_cache(1 << 16)
 def mask_key(seed: int, parent_digest: str, tensor_name: str) -> int:
     """64 bits that name a parent's tensor in a run: its random numbers depend on nothing else but the position."""
     text = json.dumps([seed, parent_digest, tensor_name])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def uniforms_at(index: torch.Tensor, key: int) -> torch.Tensor:
-    """float32 in [0, 1), multiples of 2**-24, of the shape of `index`: int64 positions from 0. key: below 2**64."""
-    uniforms = torch.empty(index.shape, dtype=torch.float32, device=index.device)
-    chunk = 1 << 15 if index.device.type == "cpu" else 1 << 24  # fits the cache: many times as fast as in one piece
-    for places, out in zip(index.flatten().split(chunk), uniforms.view(-1).split(chunk), strict=True):
-        out.copy_(_hash(places, key) >> 8).mul_(2.0**-24)
-    return uniforms
+def row_words(key: int, n: int, device: torch.device) -> torch.Tensor:
+    """int32 (rows,) for a tensor of n entries. key: below 2**64."""
+    words = _hash(torch.arange(-(-n // WIDTH), dtype=torch.int64, device=device), key)
+    return torch.where(words > 0x7FFFFFFF, words - 2**32, words).to(torch.int32)
+
+
+def columns(device: torch.device) -> torch.Tensor:
+    """int32 (WIDTH,)"""
+    return torch.arange(WIDTH, dtype=torch.int32, device=device)
+
+
+# ---------------------------------------------------------------- in a kernel
+
+
+def shared_word(column: torch.Tensor, row_word: torch.Tensor) -> torch.Tensor:
+    """int32: the first round, of an entry's column and its row's shared word.
+
+    Without lowbias32's first step, for the row's word is well mixed, and its last, which begins the next round.
+    """
+    word = (column ^ row_word) * FACTORS[0]
+    return (word ^ ((word >> 15) & 0x1FFFF)) * FACTORS[1]
+
+
+def entry_word(shared: torch.Tensor, row_word: torch.Tensor) -> torch.Tensor:
+    """float32 in [-2**31, 2**31], uniform: a parent's own word of an entry, from the row's word of that parent.
+
+    lowbias32's last step would change low bits alone, which a comparison hardly sees: it is left out.
+    """
+    return _round(shared ^ row_word).float()
+
+
+def tie_word(column: torch.Tensor, row_word: torch.Tensor) -> torch.Tensor:
+    """float32 in [-2**31, 2**31]: a cheaper word that decides between entries of equal magnitude.
+
+    Multiplicative hashing spreads the columns of a row evenly, from where the row's word says.
+    """
+    return ((column ^ row_word) * GOLDEN).float()
+
+
+def below(probability: float) -> float:
+    """The word below which entries of this probability lie: -inf for 0 or less, inf for 1 or more."""
+    if probability <= 0 or probability >= 1:
+        return float("-inf") if probability <= 0 else float("inf")
+    return (2 * probability - 1) * END
+
+
+def _round(word: torch.Tensor) -> torch.Tensor:
+    word = word ^ ((word >> 16) & 0xFFFF)  # & makes the shift of a signed word a logical one
+    word = word * FACTORS[0]
+    word = word ^ ((word >> 15) & 0x1FFFF)
+    return word * FACTORS[1]
+
+
+# ---------------------------------------------------------------- rows
 
 
 def _hash(index: torch.Tensor, key: int) -> torch.Tensor:
+    """Three rounds of lowbias32: int64 in [0, 2**32). sha256 spreads the keys, so any will do."""
     first, second = struct.unpack("<2I", hashlib.sha256(key.to_bytes(8, "little")).digest()[:8])
-    word = _mix((index & WORD).bitwise_xor_(first))
-    word ^= (index >> 32).bitwise_xor_(second)
-    return _mix(_mix(word))  # int64 in [0, 2**32)
+    word = _mix((index & WORD) ^ first)
+    return _mix(_mix(word ^ (index >> 32) ^ second))
 
 
 def _mix(word: torch.Tensor) -> torch.Tensor:
-    """lowbias32 in place: xor with itself shifted, multiply, twice, and a last xor; a bijection of 32-bit words."""
-    word ^= word >> 16
-    word *= FACTORS[0]
-    word &= WORD
-    word ^= word >> 15
-    word *= FACTORS[1]
-    word &= WORD
-    word ^= word >> 16
-    return word
-
-
-def entire(whole: tuple[int, ...]) -> tuple[slice, ...]:
-    """The box that is the whole tensor."""
-    return tuple(slice(0, n) for n in whole)
-
-
-@dataclass(frozen=True)
-class Region:
-    """A Window: the part `box` of a tensor of shape `whole`, with one mask key per parent.
-
-    `box` has a slice for every dimension, with start and stop given and no step.
-    """
-
-    whole: tuple[int, ...]
-    box: tuple[slice, ...]
-    keys: tuple[int, ...] = ()
-    device: str | torch.device = "cpu"
-
-    def __post_init__(self) -> None:
-        assert len(self.box) == len(self.whole), f"box {self.box} for a tensor of shape {self.whole}"
-        for s, n in zip(self.box, self.whole, strict=True):
-            assert 0 <= s.start <= s.stop <= n and s.step in (None, 1), f"box {self.box} leaves {self.whole}"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(s.stop - s.start for s in self.box)
-
-    def index(self) -> torch.Tensor:
-        """int64 (*slice): row-major position of each element in the whole tensor."""
-        index = torch.zeros((), dtype=torch.int64, device=self.device)
-        for d, s in enumerate(self.box):
-            along = torch.arange(s.start, s.stop, device=self.device) * math.prod(self.whole[d + 1 :])
-            index = index.unsqueeze(-1) + along  # (..., length of this dimension)
-        return index
-
-    def uniforms(self) -> torch.Tensor:
-        """float32 (P, *slice) in [0, 1): one per key and element."""
-        index = self.index()
-        return torch.stack([uniforms_at(index, key) for key in self.keys])
+    word = word ^ (word >> 16)
+    word = (word * FACTORS[0]) & WORD
+    word = word ^ (word >> 15)
+    word = (word * FACTORS[1]) & WORD
+    return word ^ (word >> 16)

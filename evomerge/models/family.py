@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import psutil
 import torch
 
 from evomerge.errors import ParentError
@@ -15,6 +15,7 @@ from evomerge.models import layout
 from evomerge.models.lora import Adapter, is_adapter, open_adapter
 from evomerge.models.parent import Parent, locate, open_parent
 from evomerge.models.reconcile import reconcile
+from evomerge.models.residency import CPU, Placement, decide, resting
 from evomerge.models.spelling import respelt
 from evomerge.models.vocabulary import is_vocabulary_tensor, named_by_token
 from evomerge.types import Pool
@@ -22,13 +23,18 @@ from evomerge.types import Pool
 
 @dataclass
 class Family:
-    """Base and parents of one architecture, checkpoints or adapters. Tensors stay on the device while they fit."""
+    """Base and parents of one architecture, checkpoints or adapters.
+
+    placement: where checkpoints' tensors lie between candidates; None: decided at the first one, by what is free then.
+    """
 
     base: Parent | None
     parents: tuple[Parent | Adapter, ...]
     policy: str = "equal"  # how unequal vocabularies come together
-    resident: bool | None = None
-    _kept: dict[tuple[str, str, str], torch.Tensor] = field(default_factory=dict, repr=False)
+    placement: Placement | None = None
+    compiles: bool | None = None  # whether merging is compiled; None: where it pays
+    learned: dict[Any, Any] = field(default_factory=dict, repr=False)  # what methods keep of tensors
+    _kept: dict[tuple[str, str, torch.device], torch.Tensor] = field(default_factory=dict, repr=False)
     _factors: dict[tuple[str, str, str], tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -98,16 +104,7 @@ class Family:
 
         Where vocabularies differ, a tensor with a row per token comes with the merged model's rows.
         """
-        parent = self.find(digest)
-        if isinstance(parent, Adapter):
-            return self._adapted(parent, name, device)
-        key = (digest, name, str(device))
-        if key not in self._kept:
-            tensor = self._gathered(name, digest, lambda d: self._stored(d, name, device))
-            if not self._fits(device):
-                return tensor
-            self._kept[key] = tensor
-        return self._kept[key]
+        return self.home(digest, name, device).to(device)
 
     def _gathered(self, name: str, digest: str, read: Callable[[str], torch.Tensor]) -> torch.Tensor:
         if self.vocabulary is None or not is_vocabulary_tensor(self.model, name):
@@ -127,6 +124,36 @@ class Family:
 
         return self._gathered(name, origin, read)
 
+    def home(self, digest: str, name: str, device: torch.device) -> torch.Tensor:
+        """A tensor where it lies, on the device or on the host; for the rest as `read`."""
+        parent = self.find(digest)
+        if isinstance(parent, Adapter):
+            return self._adapted(parent, name, device)
+        if self.placement is None:
+            self.placement = decide(sum(map(bytes_of, self.checkpoints)), device)
+        key = (digest, name, device if self.placement == "device" else CPU)
+        if key in self._kept:
+            return self._kept[key]
+        tensor = self._gathered(name, digest, lambda d: self._stored(d, name, key[2]))
+        if self.placement != "disk":
+            tensor = self._kept[key] = resting(tensor, device) if self.placement == "host" else tensor
+        return tensor
+
+    def factors(self, digest: str, name: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """float32 B (m, r), A (r, n) of an adapter's difference from the base; None if it is stored whole, or nothing.
+
+        Factors are small and stay on the device.
+        """
+        adapter = self.find(digest)
+        assert isinstance(adapter, Adapter), "checkpoints have no factors"
+        remade = self.vocabulary is not None and is_vocabulary_tensor(self.model, name)
+        if remade or not adapter.low_rank(name):
+            return None
+        key = (digest, name, str(device))
+        if key not in self._factors:
+            self._factors[key] = adapter.factors(name, device)
+        return self._factors[key]
+
     def delta(self, digest: str, name: str, device: torch.device) -> torch.Tensor:
         """float32 (*shape), parent minus base: an adapter's from its factors, never from a rounded sum."""
         if self.base is None:
@@ -138,7 +165,7 @@ class Family:
         return self.read(digest, name, device).float() - base.float()
 
     def _change(self, adapter: Adapter, name: str, base: torch.Tensor) -> torch.Tensor:
-        """What an adapter adds to the base's tensor, float32; its factors are small and stay on the device."""
+        """What an adapter adds to the base's tensor, float32."""
         if not adapter.low_rank(name):
             return adapter.delta(name, base)
         key = (adapter.digest, name, str(base.device))
@@ -152,13 +179,9 @@ class Family:
         assert isinstance(parent, Parent), "adapters have no whole tensors"
         return parent.read(name).to(device)
 
-    def _fits(self, device: torch.device) -> bool:
-        if self.resident is None:  # decided once: half of what is free now may hold parents
-            self.resident = sum(map(bytes_of, self.checkpoints)) < free_bytes(device) // 2
-        return self.resident
-
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_kept": {}, "_factors": {}}  # workers read their own copy; weights never travel
+        # workers read their own copy; weights never travel
+        return {**self.__dict__, "_kept": {}, "_factors": {}, "learned": {}}
 
 
 def open_family(models: Sequence[str], base: str | None = None, vocabulary: str = "equal") -> Family:
@@ -224,7 +247,3 @@ def checkpoint_dtype(parent: Parent) -> str:
 
 def bytes_of(parent: Parent) -> int:
     return sum(p.stat().st_size for p in set(parent.files.values()))
-
-
-def free_bytes(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 PARTS = ("self_attn", "cross_attn", "mlp", "router", "norms", "embeddings", "head", "other")
 
@@ -36,6 +37,7 @@ class Place:
     part: str
 
 
+@lru_cache(1 << 16)
 def place(name: str) -> Place:
     """The place of a tensor, e.g. model.layers.3.mlp.up_proj.weight -> (model.layers, 3, mlp.up_proj.weight, mlp)."""
     found = _BLOCK.match(name)

@@ -6,16 +6,12 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-
 from evomerge.errors import EvomergeError
 
-SHARD = 4 * 2**30
 _TOKENIZER = (
     "tokenizer*",
     "vocab*",
@@ -40,44 +36,6 @@ def prepare_folder(folder: Path, bytes_needed: int) -> None:
         raise EvomergeError(
             f"{folder} has {free >> 20} MB free and the model needs {bytes_needed >> 20} MB. Make room."
         )
-
-
-def write_tensors(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]], shard_bytes: int = SHARD) -> None:
-    """Write tensors as they come, a new shard when one is full; one shard is called model.safetensors."""
-    shards: list[dict[str, torch.Tensor]] = []
-    names: list[list[str]] = []
-    size = 0
-    for name, tensor in tensors:
-        if not shards or size + tensor.nbytes > shard_bytes:
-            _flush(folder, shards)
-            shards, size = [{}], 0
-            names.append([])
-        shards[0][name] = tensor.contiguous().cpu()
-        names[-1].append(name)
-        size += tensor.nbytes
-    _flush(folder, shards)
-    _name_shards(folder, names)
-
-
-def _flush(folder: Path, shards: list[dict[str, torch.Tensor]]) -> None:
-    for shard in shards:
-        number = len(list(folder.glob("part-*.safetensors")))
-        save_file(shard, folder / f"part-{number:05d}.safetensors", metadata={"format": "pt"})
-
-
-def _name_shards(folder: Path, names: list[list[str]]) -> None:
-    """The names transformers looks for: the number of shards is known only now."""
-    total = len(names)
-    final = [
-        f"model-{i + 1:05d}-of-{total:05d}.safetensors" if total > 1 else "model.safetensors" for i in range(total)
-    ]
-    for number, name in enumerate(final):
-        (folder / f"part-{number:05d}.safetensors").rename(folder / name)
-    if total > 1:
-        where = {tensor: final[i] for i, shard in enumerate(names) for tensor in shard}
-        size = sum((folder / name).stat().st_size for name in final)
-        index = {"metadata": {"total_size": size}, "weight_map": where}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
 
 
 def copy_setting(source: Path, folder: Path, config: Mapping[str, Any], dtype: str) -> None:

@@ -117,7 +117,8 @@ def _check_weights(problem: Problem, parents: int) -> None:
     if parents < 2 or any(v.parent == "all" or v.knob.split("/")[-1] != "weight" for v in leading):
         raise ConfigError(
             f"greedy adds parents one by one, but this space has weights of {parents} parents of their own. Use a "
-            "method with a weight per parent (space.method=linear, task_arithmetic, ...), or optimizer=lambda_grid."
+            "method with a weight per parent (space.method=task_arithmetic, or linear with space.per_parent=[weight]), "
+            "or optimizer=lambda_grid."
         )
 
 

@@ -8,9 +8,13 @@ from dataclasses import replace
 from typing import Any, Literal, TypeAlias, cast
 
 from evomerge.errors import ConfigError, unknown
+from evomerge.methods.coefficients import normalised
+from evomerge.spaces.shares import SHARE
 from evomerge.types import Knob, KnobValue, Method, Pool
 
 Scale: TypeAlias = Literal["linear", "log", "choice"]
+#: Knobs that are searched by default beside the first one of a method: alpha bounds what RAM+'s r scales.
+BESIDE = ("density", "alpha")
 
 
 def check_arity(
@@ -32,10 +36,16 @@ def check_arity(
         )
 
 
-def defaults(method: Method) -> dict[str, KnobValue]:
-    """Every knob's default; methods on deltas are not normalised, so that the weights' common factor is a gene."""
+def usual(method: Method) -> dict[str, KnobValue]:
+    """Every knob's default in a search: methods on deltas are not normalised, so that the weights' factor is a gene."""
     found: dict[str, KnobValue] = {k.name: k.default for k in method.knobs if k.default is not None}
     return {**found, "normalize": False} if method.on == "deltas" and "normalize" in found else found
+
+
+def defaults(method: Method, pool: Pool) -> dict[str, KnobValue]:
+    """The usual ones, for these parents: without a base, what can merge either merges tensors, as in mergekit."""
+    found = usual(method)
+    return {**found, "differences": False} if pool.base is None and "differences" in found else found
 
 
 def checked(method: Method, given: Mapping[str, Any], where: str) -> Mapping[str, Any]:
@@ -57,6 +67,8 @@ def pinned(method: Method, fixed: Mapping[str, Any], pool: Pool) -> dict[str, Kn
 
 def _pinned(knob: Knob | None, value: Any, pool: Pool) -> KnobValue:
     assert knob is not None, "names were checked before"
+    if knob.name == "differences" and value and pool.base is None:
+        raise ConfigError("space.fixed.differences is true and there is no base. Set parents.base, or leave it out.")
     if knob.scale == "choice":
         if value not in knob.values:
             raise ConfigError(f"space.fixed.{knob.name} is {value!r}; wanted {', '.join(map(str, knob.values))}.")
@@ -73,19 +85,25 @@ def _pinned(knob: Knob | None, value: Any, pool: Pool) -> KnobValue:
 def chosen(
     method: Method,
     search: Sequence[str] | None,
-    fixed: Mapping[str, Any],
+    held: Mapping[str, KnobValue],
     ranges: Mapping[str, Sequence[float]],
     scales: Mapping[str, str],
+    pool: Pool,
 ) -> list[Knob]:
-    """The knobs that get genes, with the ranges the user gave. Raises ConfigError for a bad range or none at all."""
-    names = list(search) if search is not None else [k.name for k in method.knobs if _by_default(method, k)]
-    checked(method, dict.fromkeys(names), "search")
+    """The knobs that get genes, with the ranges the user gave. held: those of space.fixed, as `pinned` gives them.
+
+    Raises ConfigError for a bad range or none at all.
+    """
+    checked(method, dict.fromkeys(search or ()), "search")
     checked(method, ranges, "ranges")
     checked(method, scales, "scales")
-    both = sorted(set(search or ()) & set(fixed))
+    both = sorted(set(search or ()) & set(held))
     if both:
         raise ConfigError(f"space.search and space.fixed both name {both[0]}. Leave it out of one.")
-    knobs = [k for k in method.knobs if k.name in names and k.name not in fixed]
+    if "differences" in (search or ()) and pool.base is None:
+        raise ConfigError("space.search names differences, and there is no base. Set parents.base, or leave it out.")
+    names = by_default(method, {**defaults(method, pool), **held}) if search is None else search
+    knobs = [k for k in method.knobs if k.name in names and k.name not in held]
     if not knobs:
         raise ConfigError(
             "the space has no knob to search. Name some in space.search, or take them out of space.fixed."
@@ -93,8 +111,17 @@ def chosen(
     return [_ranged(k, ranges.get(k.name), scales.get(k.name)) for k in knobs]
 
 
-def _by_default(method: Method, knob: Knob) -> bool:
-    return knob is method.knobs[0] or knob.name == "density"
+def by_default(method: Method, values: Mapping[str, Any]) -> list[str]:
+    """The first knob, densities, and the scale of the result where no weights say it already."""
+    scaled = method.knob("weight") is None or normalised(method, values)
+    return [method.knobs[0].name, *BESIDE, *(["scale"] if scaled else [])]
+
+
+def shared(method: Method, knobs: Sequence[Knob], values: Mapping[str, Any], pool: Pool) -> list[Knob]:
+    """The knobs with `share` in the place of a weight per parent that is normalised, whatever the other genes say."""
+    fixed = not any(k.name.startswith("normalize") for k in knobs)
+    fit = fixed and normalised(method, values) and len(pool.digests) > 1
+    return [SHARE if fit and k.name == "weight" else k for k in knobs]
 
 
 def _ranged(knob: Knob, limits: Sequence[float] | None, scale: str | None) -> Knob:

@@ -13,7 +13,7 @@ from evomerge.methods import get
 from evomerge.spaces.knobs import check_arity
 from evomerge.spaces.references import unique
 from evomerge.spaces.weights import WeightsSpace
-from evomerge.types import Genome, Pool, Recipe, Variable
+from evomerge.types import Genome, Method, Pool, Recipe, Variable
 
 #: Keys of parents that take part and that do not, where a recipe is encoded: a step or two of the search apart.
 IN, OUT = 0.75, 0.25
@@ -26,6 +26,8 @@ class ParentChoice:
     continuous, and any genome means some choice. Then come the genes of a WeightsSpace over all parents: those of
     absent ones mean nothing, and `active` says so. A recipe names none but the parents that take part: methods for two
     parents serve any pool, and a candidate reads and pays no more than it merges.
+
+    Weights stay with their parents, also where they are normalised: a gene for each, their common factor among them.
 
     At the default all keys are equal: a grid over one common scale (lambda_grid) merges the first parents.
     `common_scale`: whether there is one, as in the WeightsSpace of those.
@@ -59,7 +61,7 @@ class ParentChoice:
             "smooth": smooth,
             "parts": parts,
             "search": search,
-            "per_parent": per_parent,
+            "per_parent": _own(get(method)) if per_parent is None else per_parent,
             "ranges": ranges,
             "scales": scales,
             "levels": levels,
@@ -148,6 +150,11 @@ class ParentChoice:
         genome[: len(digests)] = [IN if p in present else OUT for p in range(len(digests))]
         genome[self._own(present)] = own
         return genome
+
+
+def _own(method: Method) -> list[str]:
+    """The knob that goes with its parent."""
+    return [k.name for k in method.knobs[:1] if k.per_parent]
 
 
 def _key(parent: str) -> Variable:

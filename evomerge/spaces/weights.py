@@ -8,7 +8,7 @@ from typing import Any
 from evomerge.errors import ConfigError
 from evomerge.methods import get
 from evomerge.spaces import depth, weights_recipe
-from evomerge.spaces.knobs import check_arity, checked, chosen, defaults, pinned
+from evomerge.spaces.knobs import check_arity, checked, chosen, defaults, pinned, shared
 from evomerge.spaces.weights_genes import Definition, distinct
 from evomerge.types import Genome, Pool, Recipe
 
@@ -18,15 +18,23 @@ class WeightsSpace:
 
     method: name in METHODS. groups: number of equal depth groups, a list of [first, last) ranges, or "per_layer";
     with `smooth`, a number of knots that are interpolated over depth (choices are those of the nearest knot). parts:
-    names or substrings that get genes of their own; the rest shares one set. search: knobs with genes (default: the
-    leading knob and densities). per_parent: of these, which have one gene per parent (default: the leading knob).
-    ranges: knob -> [low, high]. scales: knob -> linear or log. levels: how many values a searched number takes,
-    evenly spread on its scale with the ends included (Mergenetic's grid has 11, arXiv:2505.11427); null: any.
-    fixed: knob -> value. 1-D tensors, embeddings and head get the method's linear stand-in, unless `mask_all`.
-    Embeddings follow the first group, final norm and head the last.
+    names or substrings that get genes of their own; the rest shares one set. search: knobs with genes (default: see
+    below). per_parent: of these, which have one gene per parent (default: the leading knob). ranges: knob -> [low,
+    high]. scales: knob -> linear or log. levels: how many values a searched number takes, evenly spread on its scale
+    with the ends included (Mergenetic's grid has 11, arXiv:2505.11427); null: any. fixed: knob -> value. 1-D tensors,
+    embeddings and head get the method's linear stand-in if it has one, unless `mask_all`. Embeddings follow the first
+    group, final norm and head the last.
+
+    The default genome has no direction in which the model stays as it is, and few others. Searched are the method's
+    first knob, densities, and RAM+'s alpha, which bounds what its r scales; `scale` where weights are normalised or
+    there are none (SCE), for else it is the weights' common factor and stays at 1. What only shapes a method (gamma,
+    epsilon_frac, RAM+'s epsilon) and all choices stay at their defaults: name them in `search`. Methods on differences
+    are not normalised unless `fixed` says so. Normalised weights become shares: one gene fewer than parents, a parent's
+    share being what it takes of what those before it left. A gene per parent it is with `per_parent: [weight]`, with a
+    range or scale for `weight`, and with `levels`, whose even shares would miss the plain average.
 
     `common_scale`: whether one common factor on the leading variables changes the model, all else at its default. It
-    does not where weights are normalised (`linear` by default, or fixed.normalize), nor where no gene is leading.
+    does not where these are normalised weights, nor where no gene is leading.
     """
 
     def __init__(
@@ -51,12 +59,16 @@ class WeightsSpace:
         check_arity(merging, pool)
         held = pinned(merging, fixed or {}, pool)
         named = None if per_parent is None else checked(merging, dict.fromkeys(per_parent), "per_parent")
+        values = {**defaults(merging, pool), **held}
+        knobs = chosen(merging, search, held, ranges or {}, scales or {}, pool)
+        if per_parent is None and levels is None and "weight" not in {**(ranges or {}), **(scales or {})}:
+            knobs = shared(merging, knobs, values, pool)
         self._definition = Definition(
             pool=pool,
             method=merging,
-            knobs=tuple(chosen(merging, search, fixed or {}, ranges or {}, scales or {})),
+            knobs=tuple(knobs),
             each=frozenset({merging.knobs[0].name} if named is None else named),
-            fixed={**defaults(merging), **held},
+            fixed=values,
             depth=depth.matrix(groups, sum(pool.stacks.values()), smooth=smooth),
             parts=distinct(parts or ()),
             mask_all=mask_all,
@@ -75,8 +87,9 @@ class WeightsSpace:
     def encode(self, recipe: Recipe) -> Genome | None:
         """The genome that decodes to this recipe's coefficients, or None if the space has none.
 
-        A parent, the base, and (for the linear methods) the plain average count as the one-hot, all-zero and
-        uniform weights that give the same model; a parent of slerp as the end of the arc at which it lies, t = 0 or 1.
+        A parent, the base and the plain average count as the one-hot, all-zero and uniform weights that give the same
+        model, where the method's maths has it so; a parent of slerp as the end of the arc at which it lies, t = 0 or 1,
+        and nearswap's as the step that reaches it everywhere.
         """
         return weights_recipe.encode(self._definition, recipe)
 

@@ -10,12 +10,16 @@ import numpy as np
 
 from evomerge.errors import ConfigError
 from evomerge.methods import get
+from evomerge.methods.coefficients import normalised
 from evomerge.spaces import depth, genes
 from evomerge.spaces.references import unique
+from evomerge.spaces.shares import SHARE, equal
 from evomerge.types import VECTORS, Genome, Knob, KnobValue, Method, Pool, Variable
 
 #: Parts outside the blocks, with one set of genes whatever the groups, and the block that each lies beside.
 OUTER = {"embeddings": 0, "head": -1}
+#: Knobs of which more means more of the method's effect, whatever the method.
+EFFECTS = ("weight", "t", "scale", "t_scale", "t_quantile", "r")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +49,22 @@ class Definition:
         """The searched knobs that a part's method has: where the linear stand-in rules, density would do nothing."""
         if not self.has_stand_in(part):
             return list(self.knobs)
-        return [k for k in self.knobs if get(str(self.method.plain)).knob(k.name)]
+        return [k for k in self.knobs if get(str(self.method.plain)).knob("weight" if k is SHARE else k.name)]
 
     def has_stand_in(self, part: str) -> bool:
         return part in (*OUTER, "norms", VECTORS) and not self.mask_all and self.method.plain is not None
 
+    @property
+    def shared(self) -> bool:
+        """Whether weights are searched as shares."""
+        return SHARE in self.knobs
+
     def is_per_parent(self, knob: Knob) -> bool:
-        return knob.per_parent and knob.name in self.each
+        return knob is SHARE or (knob.per_parent and knob.name in self.each)
 
     def owners(self, knob: Knob) -> list[str]:
-        return unique(self.pool.names) if self.is_per_parent(knob) else ["all"]
+        names = unique(self.pool.names)
+        return names[:-1] if knob is SHARE else names if self.is_per_parent(knob) else ["all"]
 
     def shares(self, part: str, knob: Knob) -> np.ndarray:
         """How much each group's gene counts in each block: float64 (blocks, groups), or (1, 1) outside the blocks."""
@@ -95,30 +105,43 @@ class Definition:
                         yield self._variable(knob, part, group, parent)
 
     def _variable(self, knob: Knob, part: str, group: int, parent: str) -> Variable:
-        leading = knob.name == self.method.knobs[0].name
         choice = knob.scale == "choice"
-        start = 1.0 / len(self.pool.digests) if leading and self.is_per_parent(knob) else knob.default
         return Variable(
             name=_name(knob.name, part, group, parent),
             knob=knob.name,
             low=0.0 if choice else knob.low,
             high=float(len(knob.values)) if choice else knob.high,
             scale=knob.scale,
-            default=genes.nearest(genes.gene(knob, start), self.levels_of(knob)),
+            default=genes.nearest(self._default(knob, parent), self.levels_of(knob)),
             step=knob.step,
-            leading=leading,
+            leading=knob.name == self._leading,
             levels=len(knob.values) if choice else self.levels,
             part="rest" if part == "*" else part,
             parent=parent,
             depth=stretch(self.depth, part, group),
         )
 
+    def _default(self, knob: Knob, parent: str) -> float:
+        """Where a knob starts on its range: weights as the plain average, a number without a default in the middle."""
+        n = len(self.pool.digests)
+        if knob is SHARE:
+            return equal(self.owners(knob).index(parent), n)
+        if knob.default is None:
+            return 0.5
+        return genes.gene(knob, 1.0 / n if knob.name == "weight" and self.is_per_parent(knob) else knob.default)
+
+    @property
+    def _leading(self) -> str:
+        """The knob that scales the method's effect, "" if none does."""
+        known = ("scale",) if self.shared else EFFECTS
+        return next((k.name for k in self.method.knobs if k.name in known), "")
+
     @property
     def common_scale(self) -> bool:
         """Whether one factor on all leading variables changes the default model: not if their sum divides it out."""
-        searched = [bool(k.default) for k in self.knobs if k.name == "normalize"]
-        normalized = searched[0] if searched else bool(self.fixed.get("normalize"))
-        return any(v.leading for v in self.variables) and not normalized
+        values = {**self.fixed, **{k.name: k.default for k in self.knobs}}
+        divided = self._leading == "weight" and normalised(self.method, values)
+        return any(v.leading for v in self.variables) and not divided
 
 
 def stretch(shares: np.ndarray, part: str, group: int) -> tuple[float, float]:

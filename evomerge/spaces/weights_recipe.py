@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 
 from evomerge.methods import get
+from evomerge.methods.coefficients import normalised
+from evomerge.methods.knobs import per_parent
 from evomerge.spaces import depth, genes
+from evomerge.spaces.corners import alone, average
+from evomerge.spaces.shares import SHARE, normed, shares_of, weights_of
 from evomerge.spaces.weights_genes import OUTER, Definition
 from evomerge.types import VECTORS, Blend, Genome, Knob, KnobValue, Recipe, Slot
 
@@ -59,14 +63,17 @@ def _values(of: Definition, genome: Genome, row: int, part: str) -> dict[str, Kn
         found: tuple[Any, ...] = tuple(
             genes.value(knob, of.place(genome, knob, part, p, share)) for p in of.owners(knob)
         )
-        values[knob.name] = found if of.is_per_parent(knob) else found[0]
-    return _guarded(values)
+        if knob is SHARE:
+            values["weight"] = weights_of(found)
+        else:
+            values[knob.name] = found if of.is_per_parent(knob) else found[0]
+    return _guarded(of, values)
 
 
-def _guarded(values: dict[str, KnobValue]) -> dict[str, KnobValue]:
+def _guarded(of: Definition, values: dict[str, KnobValue]) -> dict[str, KnobValue]:
     """All-zero weights under normalisation would divide by zero: they mean the plain average."""
     weight = values.get("weight")
-    if not values.get("normalize") or weight is None:
+    if weight is None or not normalised(of.method, values):
         return values
     if abs(sum(weight) if isinstance(weight, tuple) else float(weight)) < 1e-6:
         values["weight"] = (1.0,) * len(weight) if isinstance(weight, tuple) else 1.0
@@ -93,13 +100,19 @@ def _set_part(of: Definition, genome: Genome, recipe: Recipe, part: str) -> bool
     if any(v is None for v in values):
         return False
     for knob in of.knobs_of(part):
-        rows = [_places(of, knob, v[knob.name]) for v in values if v is not None and knob.name in v]
+        given = [_given(knob, v) for v in values if v is not None]
+        rows = [_places(of, knob, value) for value in given if value is not None]
         if any(row is None for row in rows) or len(rows) not in (0, len(values)):
             return False
         # without rows it has no effect on this recipe, and stays at its default
         if rows and not _set_knob(of, genome, part, knob, np.array(rows)):
             return False
     return True
+
+
+def _given(knob: Knob, values: Mapping[str, Any]) -> Any:
+    """What a recipe's knobs say of ours, None if nothing."""
+    return shares_of(values["weight"]) if knob is SHARE and "weight" in values else values.get(knob.name)
 
 
 def _places(of: Definition, knob: Knob, given: Any) -> list[float] | None:
@@ -126,45 +139,26 @@ def _set_knob(of: Definition, genome: Genome, part: str, knob: Knob, rows: np.nd
 
 def _as_ours(of: Definition, blend: Blend | None, recipe: Recipe, part: str) -> Mapping[str, Any] | None:
     """The blend's knobs in terms of our method, those it leaves out at the method's defaults, or None."""
-    if blend is None:
-        return None
+    found = None if blend is None else _said(of, blend, recipe, part)
+    if found is None or not of.shared or "weight" not in found:
+        return found
+    weights = normed(per_parent("weight", found["weight"], len(of.pool.digests)))
+    return None if weights is None else {**found, "weight": weights}
+
+
+def _said(of: Definition, blend: Blend, recipe: Recipe, part: str) -> Mapping[str, Any] | None:
     ours = recipe.parents == of.pool.digests
-    average = ours and blend.method == "linear" and blend.knobs == {"weight": 1.0, "normalize": True}
-    if average and of.method.name in ("linear", "task_arithmetic", "dare_linear"):
-        return {"weight": (_equal(of),) * len(of.pool.digests), **_whole(of)}
+    if ours and blend == Blend("linear", {"weight": 1.0, "normalize": True}):
+        return average(of)
     same = {of.method.name, of.method.plain} if of.has_stand_in(part) else {of.method.name}
-    if blend.method in same and ours and (recipe.base == of.pool.base or not of.method.needs_base):
-        return {**{k.name: k.default for k in get(blend.method).knobs if k.default is not None}, **blend.knobs}
-    alone = blend.method == "passthrough" and len(recipe.parents) == 1 and blend.knobs.get("scale", 1.0) == 1.0
-    return _alone(of, recipe.parents[0]) if alone else None
+    if blend.method in same and ours and (recipe.base == of.pool.base or not _on_deltas(blend)):
+        return {**{k.name: k.default for k in get(blend.method).knobs}, **blend.knobs}
+    one = blend.method == "passthrough" and len(recipe.parents) == 1 and blend.knobs.get("scale", 1.0) == 1.0
+    return alone(of, recipe.parents[0]) if one else None
 
 
-def _equal(of: Definition) -> float:
-    """The weight of each parent in the plain average: 1/n, or what is nearest to it if weights are normalised."""
-    equal = 1.0 / len(of.pool.digests)
-    weight = next((k for k in of.knobs if k.name == "weight"), None)
-    if weight is None or not of.fixed.get("normalize"):
-        return equal
-    gene = genes.nearest(genes.gene(weight, equal), of.levels)
-    return float(genes.value(weight, genes.place(gene, of.levels)))
-
-
-def _alone(of: Definition, digest: str) -> Mapping[str, Any] | None:
-    """Knobs at which a parent or the base is all that is left, if the method has such."""
-    digests, leading = of.pool.digests, of.method.knobs[0].name
-    if leading == "t" and digest in digests:
-        return {"t": float(digests.index(digest))}
-    if leading != "weight":
-        return None
-    if digest in digests:
-        here = digests.index(digest)
-        return {"weight": tuple(float(p == here) for p in range(len(digests))), **_whole(of)}
-    return {"weight": (0.0,) * len(digests)} if digest == of.pool.base and of.method.needs_base else None
-
-
-def _whole(of: Definition) -> dict[str, float]:
-    """What keeps a delta as it is: nothing dropped, nothing scaled."""
-    return {k.name: 1.0 for k in of.method.knobs if k.name in ("density", "scale")}
+def _on_deltas(blend: Blend) -> bool:
+    return get(blend.method).on_deltas(blend.knobs)
 
 
 def _says(of: Definition, genome: Genome, recipe: Recipe) -> bool:
@@ -173,13 +167,18 @@ def _says(of: Definition, genome: Genome, recipe: Recipe) -> bool:
     for ours, theirs in zip(decode(of, genome).slots, recipe.slots, strict=True):
         for part in inner:
             wanted = _as_ours(of, theirs.blends.get(part, theirs.blends.get("*")), recipe, part)
-            mine = ours.blends[part].knobs
-            if wanted is None or not all(_close(mine[k], wanted[k]) for k in wanted if k in mine):
+            if wanted is None or not _agree(ours.blends[part], wanted):
                 return False
     return True
 
 
+def _agree(blend: Blend, wanted: Mapping[str, Any]) -> bool:
+    """Whether the blend has all that is wanted of knobs that its method has."""
+    known = [k.name for k in get(blend.method).knobs if k.name in wanted]
+    return all(_close(blend.knobs.get(name), wanted[name]) for name in known)
+
+
 def _close(ours: Any, theirs: Any) -> bool:
-    if isinstance(ours, bool | str) or isinstance(theirs, bool | str):
+    if isinstance(ours, bool | str | None) or isinstance(theirs, bool | str | None):
         return bool(ours == theirs)
     return bool(np.allclose(ours, theirs, rtol=0, atol=1e-9))

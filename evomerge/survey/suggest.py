@@ -49,7 +49,7 @@ def _weights(survey: Survey) -> Iterator[Suggestion]:
     longest = float(np.nanmax(figures.relative_norms(tally)))
     if copies(survey) or (cosines and max(cosines) > NEAR_COPY):
         yield Suggestion(
-            ("space.ranges.weight=[0,1]", "space.fixed={normalize: true}"),
+            ("space.fixed={normalize: true}",),
             f"Some task vectors are almost one (cosine up to {max(cosines, default=1):.2f}): freely added they would "
             "double their common change, so weights are shares of 1.",
         )

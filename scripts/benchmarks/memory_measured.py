@@ -24,8 +24,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.memory_traffic import recipe_of
 from evomerge import build
 from evomerge.config import ZOO
+from evomerge.memory.jobs import job_of
 from evomerge.memory.plan import Load, Machine, plan
-from evomerge.memory.words import job_of
 from evomerge.models import blank
 from evomerge.models.family import Family, open_family
 
@@ -104,7 +104,7 @@ def reading(path: Path, *, cold: bool) -> float:
 
 @dataclass(frozen=True)
 class Built:
-    """CPU seconds of a build, with resident parents."""
+    """CPU seconds of a build, its parents mapped and kept."""
 
     method: str
     n_parents: int
@@ -154,7 +154,7 @@ def held(made: list[Path]) -> Held:
     planned = plan(
         job_of(family, recipe=recipe, dtype="bfloat16", load=Load(1, 1)), Machine(2**50, 2**50, unified=True)
     )
-    return Held(opening(), opening() + writing(), planned.live + planned.building)
+    return Held(opening(), opening() + writing(), planned.live + planned.learned + planned.tables + planned.building)
 
 
 @contextmanager

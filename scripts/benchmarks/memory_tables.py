@@ -66,7 +66,7 @@ def cost(found: Plan, rates: Rates, per_entry: float) -> Cost:
     workers = found.machine.workers
     moved = per_entry * found.job.shape.parameters
     shared = {"device": None, "host": min(rates.host, rates.hosts / workers), "disk": rates.disk / workers}
-    away = shared[str(found.placement)]
+    away = shared["host" if found.placement == "disk" and found.at_hand else str(found.placement)]
     building = moved / rates.device
     bringing = found.parents / away if away else 0.0
     scoring = 2 * found.job.shape.parameters * ITEMS * TOKENS / rates.flops
@@ -103,12 +103,11 @@ def memory_table(profile: str) -> str:
 def _cell(found: Plan) -> str:
     if found.placement is None:
         return "does not fit"
-    peak = found.resident_peak if found.placement == "device" else found.streamed_peak
     size = found.job.load.batch_size
     batch = "" if size == BATCH else f", batch {size}"
     there = found.machine
     crew = "" if there.workers == there.devices == 1 else f", {there.workers} x {there.devices}"
-    return f"{found.placement}, {peak / 1e9:.0f} GB{crew}{batch}"
+    return f"{found.placement}, {found.peak / 1e9:.0f} GB{crew}{batch}"
 
 
 def time_table(profile: str, n_parents: int, per_entry: Mapping[tuple[str, int], float]) -> str:

@@ -1,4 +1,4 @@
-"""Bytes that building a candidate moves through the device's memory, counted operation by operation."""
+"""Bytes that building a candidate moves: counted operation by operation, or what a loop of all of them must move."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from evomerge import build
+from evomerge.methods import get
 from evomerge.models import layout
 from evomerge.models.family import Family
 from evomerge.spaces.weights import WeightsSpace
 from evomerge.types import Pool, Recipe
 
 
+def fused_per_entry(method: str, n_parents: int, *, base: bool, itemsize: int = 2) -> int:
+    """Bytes of an entry through the device's memory in a compiled loop: parents and base in, the merge out."""
+    return itemsize * (n_parents + base + 1) + get(method).keeps * n_parents
+
+
 class Traffic(TorchDispatchMode):
     """Sums what operations read and write, each tensor once per operation; views move nothing.
+
+    On a CPU blocks stay in its caches meanwhile, so that less goes through its memory.
 
     A sort or selection inside one operation counts as a single pass, so methods that trim are counted too low.
     """
@@ -55,6 +63,7 @@ def blocks(targets: Mapping[str, torch.Tensor], last: int | None = None) -> dict
 
 def per_entry(family: Family, method: str, n_parents: int) -> float:
     """Bytes moved for each entry of a block, in its files' dtype; the parents are read, and stay, before any are."""
+    family.compiles = False
     targets = blocks({n: torch.empty(s, dtype=torch.bfloat16) for n, s in family.shapes.items()}, last=0)
     recipe = recipe_of(family, method, n_parents)
     build.write(recipe, family, targets)

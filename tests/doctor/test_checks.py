@@ -13,6 +13,7 @@ from evomerge.backends.api import Api
 from evomerge.doctor import checks, parents
 from evomerge.doctor.checks import examine
 from evomerge.doctor.findings import Findings
+from evomerge.engine import fused
 from evomerge.memory.plan import Machine
 from evomerge.models.family import open_family
 
@@ -32,6 +33,7 @@ def test_a_healthy_search_has_no_problem_and_nothing_is_written(command, tmp_pat
     wanted = [
         "settings",
         "device",
+        "compiler",
         "executor",
         "base",
         "parent",
@@ -99,6 +101,22 @@ def test_parents_are_told_even_where_the_settings_are_wrong(command, tmp_path):
     assert [p for p in told(found, "problem") if "tiez" in p]
     assert [line for line in told(found) if line.startswith("base: ")]
     assert found.memory is not None, "the plain average stands in for a candidate"
+
+
+def test_a_missing_compiler_is_told_with_what_to_install_unless_none_is_wanted(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(fused, "possible", lambda device: False)
+    assert [n for n in told(examined(command, tmp_path), "note") if n.startswith("compiler: none for cpu")]
+    assert not [n for n in told(examined(command, tmp_path, "merge.compile=false"), "note") if "compiler" in n]
+
+
+def test_parents_wanted_where_they_do_not_fit_are_a_problem(command, tmp_path):
+    peak = examined(command, tmp_path, machine=Machine(10**12, 10**12)).memory
+    machine = Machine(int(min(peak.resident_peak, peak.streamed_peak + 1000) / 0.95), 10**6)
+    [problem] = told(examined(command, tmp_path, "merge.residency=host", machine=Machine(10**12, 10**6)), "problem")
+    assert "host memory while it is loaded" in problem
+    small = replace(machine, host=10**12)
+    [problem] = told(examined(command, tmp_path, "merge.residency=device", machine=small), "problem")
+    assert problem.startswith("memory: merge.residency=device cannot be")
 
 
 def test_the_same_problem_is_told_once(command, tmp_path):

@@ -41,7 +41,7 @@ def test_json_of_a_problem_is_json_too(command, capsys):
 def test_a_profile_without_parents_is_a_table_of_known_models(capsys):
     assert main(["doctor", "--profile", "24gb"]) == 0
     told = capsys.readouterr().out
-    assert "7B on 24gb: fits with backend.batch_size=8" in told and "70B on 24gb: does not fit" in told
+    assert "7B on 24gb: fits with backend.batch_size=4" in told and "70B on 24gb: does not fit" in told
 
 
 def test_a_profile_of_several_devices_deals_them_out(capsys):

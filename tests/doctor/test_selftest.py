@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from evomerge import build, config, preparation
+from evomerge import config, preparation
 from evomerge.doctor import live_steps, steps
 from evomerge.doctor.checks import Examination, memory_plan
 from evomerge.doctor.findings import Findings
 from evomerge.doctor.selftest import attempt, selftest
+from evomerge.engine import fused
+from evomerge.engine.merging import Merging
 from evomerge.methods import METHODS
-from evomerge.methods.masks import Region
+from evomerge.methods.entries import Entries
+from evomerge.methods.kernels import Sum
 
 CPU = torch.device("cpu")
-EARLY = ["device", "masks", "slices", "methods", "settings"]
+EARLY = ["device", "masks", "slices", "methods", "compiled", "settings"]
 ALL = [*EARLY, "parent_alone", "memory", "write_back", "batch_noise", "speed"]
 
 
@@ -62,33 +65,60 @@ def test_a_step_that_fails_does_not_end_the_test(cfg, small_copies, monkeypatch)
     assert len(found["steps"]) == len(ALL) and not found["passed"]
 
 
+@dataclass(frozen=True)
+class Sloppy(Sum):
+    """A sum that depends on the shape it is given."""
+
+    def __call__(self, values, numbers, column, words, extras):
+        return super().__call__(values, numbers, column, words, extras) + len(values[0]) * 1e-6
+
+
 def test_a_method_whose_slices_are_not_those_of_the_whole_is_found(monkeypatch):
     honest = METHODS["linear"]
-
-    def sloppy(values, **knobs):
-        return honest.fn(values, **knobs) + values.shape[1] * 1e-6
-
-    monkeypatch.setitem(METHODS, "linear", replace(honest, fn=sloppy))
+    sloppy = replace(honest, settle=lambda entries, **knobs: replace(honest.settle(entries, **knobs), kernel=Sloppy()))
+    monkeypatch.setitem(METHODS, "linear", sloppy)
     found = attempt("slices", lambda: steps.slices(CPU))
     assert not found["passed"] and "linear" in found["error"]
     assert found["figures"]["unequal"]["linear"] > 0 and found["figures"]["unequal"]["ties"] == 0
 
 
 def test_masks_that_are_drawn_anew_are_found(monkeypatch):
-    monkeypatch.setattr(Region, "uniforms", lambda self: torch.rand(len(self.keys), *self.shape))
+    monkeypatch.setattr(Entries, "words", lambda self: torch.randint(2**31, (self.parents + 1, 96), dtype=torch.int32))
     assert not attempt("masks", lambda: steps.masks(CPU))["passed"]
 
 
 def test_a_method_that_differs_between_devices_is_found(monkeypatch):
     honest, calls = METHODS["slerp"], []
 
-    def elsewhere(values, **knobs):
+    def elsewhere(entries, **knobs):
         calls.append(1)
-        return honest.fn(values, **knobs) + (1e-4 if len(calls) > 1 else 0)
+        found = honest.settle(entries, **knobs)
+        return replace(found, numbers=tuple(tuple(c + 1e-4 * (len(calls) > 1) for c in row) for row in found.numbers))
 
-    monkeypatch.setitem(METHODS, "slerp", replace(honest, fn=elsewhere))
+    monkeypatch.setitem(METHODS, "slerp", replace(honest, settle=elsewhere))
     found = attempt("methods", lambda: steps.methods(CPU))
     assert not found["passed"] and "slerp" in found["error"] and "ties" not in found["error"]
+
+
+def test_a_compiler_whose_loops_give_other_numbers_is_found(monkeypatch):
+    monkeypatch.setattr(fused, "possible", lambda device: True)
+
+    def wrong(work, kernel, given, operands, out):
+        work(kernel, given, operands, out)
+        out[0, 0] += 1e-3
+        return True
+
+    monkeypatch.setattr(fused, "compiled", wrong)
+    found = attempt("compiled", lambda: steps.compiled(CPU))
+    assert not found["passed"] and found["figures"]["largest"] == pytest.approx(1e-3, rel=0.01)
+
+
+def test_a_compiler_that_fails_is_found_and_a_missing_one_is_no_failure(monkeypatch):
+    monkeypatch.setattr(fused, "possible", lambda device: True)
+    monkeypatch.setattr(fused, "compiled", lambda *operands: False)
+    assert "it fails" in attempt("compiled", lambda: steps.compiled(CPU))["error"]
+    monkeypatch.setattr(fused, "possible", lambda device: False)
+    assert attempt("compiled", lambda: steps.compiled(CPU))["figures"] == {"compiler": False}
 
 
 # ---------------------------------------------------------------- on a live model
@@ -108,14 +138,14 @@ def opened(cfg):
 
 def test_weights_that_are_not_written_exactly_are_found(opened, monkeypatch):
     plan, _, alone = opened
-    written = build.write_tensor
+    written = Merging.write
 
-    def nearly(recipe, planned, family, name, target):
-        written(recipe, planned, family, name, target)
-        if name.endswith("mlp.up_proj.weight"):
+    def nearly(merging, family, target, **how):
+        written(merging, family, target, **how)
+        if merging.name.endswith("mlp.up_proj.weight"):
             target.view(-1)[0] += 1e-3
 
-    monkeypatch.setattr(build, "write_tensor", nearly)
+    monkeypatch.setattr(Merging, "write", nearly)
     found = attempt("write_back", lambda: live_steps.write_back(plan, alone))
     assert not found["passed"] and found["figures"]["tensors_unequal"] == 2  # blocks
     assert found["figures"]["answers_unequal"] > 0 and found["figures"]["tensors_not_restored"] == 0
@@ -123,14 +153,14 @@ def test_weights_that_are_not_written_exactly_are_found(opened, monkeypatch):
 
 def test_weights_that_do_not_come_back_are_found(opened, monkeypatch):
     plan, _, alone = opened
-    written, calls = build.write_tensor, []
+    written, calls = Merging.write, []
 
-    def drifting(recipe, planned, family, name, target):
-        written(recipe, planned, family, name, target)
-        calls.append(name)
+    def drifting(merging, family, target, **how):
+        written(merging, family, target, **how)
+        calls.append(merging.name)
         target.add_(len(calls) * 1e-6)
 
-    monkeypatch.setattr(build, "write_tensor", drifting)
+    monkeypatch.setattr(Merging, "write", drifting)
     found = attempt("write_back", lambda: live_steps.write_back(plan, alone))
     assert not found["passed"] and found["figures"]["tensors_not_restored"] > 0
 

@@ -16,9 +16,9 @@ from evomerge.backends.vllm_lora import VLLMLora
 from evomerge.doctor.profiles import typical
 from evomerge.errors import ConfigError, ParentError
 from evomerge.memory import words
+from evomerge.memory.jobs import methods_of
 from evomerge.memory.plan import Machine, plan
 from evomerge.memory.planning import beside_engine, dearest, devices_of, plan_search, settle
-from evomerge.memory.words import methods_of
 from evomerge.models.family import open_family
 from evomerge.spaces.method_choice import MethodChoice
 from evomerge.spaces.references import references
@@ -74,11 +74,19 @@ def test_an_unknown_dtype_is_refused(pico, tasks):
         planned(pico, tasks, dtype="float1")
 
 
-def test_of_a_space_with_choices_the_plan_sees_the_method_that_prepares():
+def test_of_a_space_with_choices_the_plan_sees_the_method_that_keeps_most():
     pool = Pool(("a", "b"), ("da", "db"), "base", {"layers": 2})
-    space = MethodChoice(pool, methods=["linear", "ties", "task_arithmetic"], groups=1)
-    assert "ties" in methods_of(dearest(space))
+    space = MethodChoice(pool, methods=["linear", "della", "task_arithmetic"], groups=1)
+    assert "della" in methods_of(dearest(space))
     assert methods_of(dearest(WeightsSpace(pool, method="linear"))) == {"linear"}
+
+
+def test_where_parents_are_wanted_is_planned_for(pico, tasks):
+    assert [planned(pico, tasks, residency=where)[0].placement for where in (None, "host", "disk")] == [
+        "device",
+        "host",
+        "disk",
+    ]
 
 
 def test_workers_and_their_devices_are_planned_for(pico, tasks):
@@ -111,8 +119,8 @@ def test_parents_lie_on_a_device_if_they_fit_beside_the_engine(share, placement)
     found = plan(typical("7B"), Machine(100 * 10**9, 10**12))
     evaluator = SimpleNamespace(backend=VLLMBackend(gpu_memory_utilization=share), family=SimpleNamespace())
     after = settle(found, evaluator)
-    assert after.placement == placement and evaluator.family.resident == (placement == "device")
-    held = sum(found.job.checkpoints) + found.building
+    assert after.placement == placement and evaluator.family.placement == placement
+    held = sum(found.job.checkpoints) + found.learned + found.building
     assert after.resident_peak == share * 100 * 10**9 + held
     assert (placement == "device") == (held <= 0.95 * (1 - share) * 100 * 10**9)
 
@@ -135,11 +143,11 @@ def test_on_a_cpu_no_engine_takes_a_share():
 def test_only_auto_is_decided_by_the_plan(setting, free, spread):
     found = plan(typical("7B"), Machine(free * 10**9, 10**12, devices=8))
     backend = HFBackend(device_map=setting)
-    evaluator = SimpleNamespace(backend=backend, family=SimpleNamespace(resident=None))
+    evaluator = SimpleNamespace(backend=backend, family=SimpleNamespace())
     after = settle(found, evaluator)
     assert backend.device_map == (spread if setting == "auto" else setting)
     assert after.machine.devices == (1 if (setting, spread) == ("auto", None) else 8)
-    assert evaluator.family.resident == (after.placement == "device")
+    assert evaluator.family.placement == after.placement
 
 
 def test_where_limits_are_set_auto_is_left_to_the_backend_that_knows_them():

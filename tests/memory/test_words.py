@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
 import pytest
 
-from evomerge.build import SLICE
 from evomerge.doctor.profiles import plans, typical
 from evomerge.errors import ConfigError
 from evomerge.memory import words as memory
+from evomerge.memory.jobs import job_of
 from evomerge.memory.plan import Load, Machine, plan
+from evomerge.methods import METHODS
 from evomerge.models.family import open_family
-from evomerge.spaces.references import references
+from evomerge.spaces.references import references, uniform
 from evomerge.spaces.weights import WeightsSpace
+from evomerge.types import Blend
+from tests.test_adapters import make_adapter
 
 GB = 10**9
 SMALL_CARD, CARD = Machine(24 * GB, 64 * GB), Machine(80 * GB, 512 * GB)
@@ -60,11 +64,11 @@ def test_a_search_that_does_not_fit_is_refused_with_numbers_and_ways_out():
         memory.check(found)
     words = str(refused.value)
     assert "24.0 GB are free" in words and "15.2 GB for the live model" in words and "29.9 GB for scoring" in words
-    assert "Set backend.batch_size=8, or backend.max_length=256." in words
+    assert "Set backend.batch_size=4, or backend.max_length=128." in words
 
 
 def test_a_model_too_large_for_any_setting_is_told_so():
-    with pytest.raises(ConfigError, match=r"needs 168\.7 GB.*Use a larger device or a smaller model"):
+    with pytest.raises(ConfigError, match=r"needs 169\.8 GB.*Use a larger device or a smaller model"):
         memory.check(plan(typical("70B"), Machine(24 * GB, 512 * GB)))
 
 
@@ -80,7 +84,7 @@ def test_workers_too_many_for_one_memory_are_told_of_fewer():
 
 
 def test_a_model_too_large_for_one_device_is_told_of_several():
-    with pytest.raises(ConfigError, match=r"backend\.device_map=balanced over 3 devices"):
+    with pytest.raises(ConfigError, match=r"backend\.device_map=balanced over 4 devices"):
         memory.check(plan(typical("70B"), Machine(80 * GB, 999 * GB)))
 
 
@@ -95,7 +99,7 @@ def test_what_fits_passes():
     for found in plans("80gb").values():
         if found.placement:
             memory.check(found)
-            assert memory.WHERE[found.placement] in memory.sentence(found)
+            assert memory.where(found) in memory.sentence(found)
 
 
 def test_float32_on_a_small_card_is_told_of_bfloat16():
@@ -107,12 +111,44 @@ def test_the_job_of_a_family_has_its_files_and_methods(pico):
     family = open_family([str(pico["a"]), str(pico["b"])], str(pico["base"]))
     pool = family.pool()
     average = references(pool, seed=0, dtype="float32")["average"]
-    job = memory.job_of(family, recipe=average, dtype="bfloat16", load=Load(4, 10))
+    job = job_of(family, recipe=average, dtype="bfloat16", load=Load(4, 10))
     size = (pico["base"] / "model.safetensors").stat().st_size
-    assert job.checkpoints == (size,) * 3 and job.n_parents == 2 and job.slice_entries == SLICE
-    assert (job.itemsize, job.live_itemsize, job.prepares) == (4, 2, False)
-    ties = WeightsSpace(pool, method="ties", seed=0)
-    assert memory.job_of(family, recipe=ties.decode([0.5] * ties.size), dtype="float32", load=Load(4, 10)).prepares
+    assert job.checkpoints == (size,) * 3 and job.n_parents == 2
+    assert (job.itemsize, job.live_itemsize, job.learns, job.keeps) == (4, 2, False, 0)
+    della = WeightsSpace(pool, method="della", seed=0)
+    other = job_of(family, recipe=della.decode([0.5] * della.size), dtype="float32", load=Load(4, 10), residency="disk")
+    assert (other.learns, other.keeps, other.residency) == (True, METHODS["della"].keeps, "disk") and other.keeps > 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # PEFT's, of tied embeddings
+def test_of_adapters_only_what_is_not_made_of_factors_is_counted_whole(pico, tmp_path):
+    one = make_adapter(pico["base"], tmp_path / "one", seed=1, r=2, target_modules=["q_proj"])
+    two = make_adapter(pico["base"], tmp_path / "two", seed=2, r=2, target_modules=["q_proj"])
+    family = open_family([str(one), str(two)], str(pico["base"]))
+    largest = max(math.prod(shape) for shape in family.shapes.values())
+    for method, whole in (("task_arithmetic", 0), ("linear", 2 * largest)):
+        recipe = uniform(family.pool(), family.pool().digests, Blend(method), 0, "float32")
+        assert job_of(family, recipe=recipe, dtype="float32", load=Load(4, 10)).whole == whole
+
+
+@pytest.mark.parametrize("wanted", ["device", "host"])
+def test_parents_that_do_not_fit_where_they_are_wanted_are_told_with_both_numbers(wanted):
+    job = replace(typical("7B"), residency=wanted, load=Load(8, 512))
+    with pytest.raises(ConfigError) as refused:
+        memory.check(plan(job, Machine(40 * GB, 64 * GB)))
+    words = str(refused.value)
+    assert words.startswith(f"merge.residency={wanted} cannot be: ") and "Set merge.residency=auto" in words
+    needs = {
+        "device": "with all parents on the device, and 40.0 GB are free",
+        "host": "the parents take 60.9 GB, and 64.0 GB are free",
+    }
+    assert needs[wanted] in words
+
+
+def test_a_wanted_residency_is_not_blamed_where_nothing_fits():
+    found = plan(replace(typical("7B"), residency="device"), SMALL_CARD)
+    with pytest.raises(ConfigError, match=r"24\.0 GB are free on the device .* Set backend\.batch_size"):
+        memory.check(found)
 
 
 @pytest.mark.parametrize("size, words", [(15_231_000_000, "15.2 GB"), (310_000_000, "310 MB"), (6_070_000, "6.1 MB")])

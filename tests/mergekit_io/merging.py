@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from evomerge.export import merged
+from evomerge.export import outlines, pieces
 from evomerge.mergekit_io import read
 from evomerge.models.family import Family, open_family
 from evomerge.types import Recipe
@@ -15,7 +15,10 @@ CPU = torch.device("cpu")
 
 
 def built(recipe: Recipe, family: Family) -> dict[str, torch.Tensor]:
-    return dict(merged(recipe, family, CPU))
+    planned = outlines(recipe, family)
+    return {
+        n: torch.cat([p.view(-1) for p in pieces(recipe, family, n, CPU)]).view(o.shape) for n, o in planned.items()
+    }
 
 
 def read_text(folder: Path, text: str) -> tuple[Recipe, Family]:

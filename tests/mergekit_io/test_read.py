@@ -47,6 +47,26 @@ SPARSE = {"density": (1.0,), "scale": 1.0, "rescale": "none"}
         ("ties", "weight: 1", {"weight": (1.0,), **SPARSE, "normalize": True}),
         ("dare_linear", "weight: 1", {"weight": (1.0,), **SPARSE, "normalize": False, "rescale": "l1"}),
         ("dare_ties", "weight: 1", {"weight": (1.0,), **SPARSE, "normalize": False, "rescale": "l1"}),
+        ("breadcrumbs", "weight: 1", {"weight": (1.0,), **SPARSE, "gamma": (0.01,), "normalize": False}),
+        (
+            "della",
+            "weight: 1, density: 0.75",
+            {
+                "weight": (1.0,),
+                "density": (0.75,),
+                "epsilon_frac": (0.6,),
+                "scale": 1.0,
+                "normalize": True,
+                "rescale": "l1",
+            },
+        ),
+        ("multislerp", "weight: 1", {"weight": (1.0,), "normalize_weights": True, "eps": 1e-8}),
+        ("karcher", "tol: 1e-5", {"max_iter": 10, "tol": 1e-5}),
+        ("sce", "select_topk: 1", {"select_topk": 1.0, "guard": "absolute"}),
+        ("ram", "epsilon: 1e-5", {"epsilon": 1e-5}),
+        ("ramplus_tl", "r: 0.1", {"r": 0.1, "alpha": 0.2, "epsilon": 1e-5}),
+        ("nearswap", "t: 0.5", {"t": 0.5}),
+        ("arcee_fusion", "", {}),
     ],
 )
 def test_what_the_yaml_leaves_out_has_mergekits_default(here, tmp_path, method, setting, knobs):
@@ -177,13 +197,31 @@ REFUSED = [
         "merge_method: slerp\nbase_model: llamas/base\nparameters: {t: 1}\nslices: "
         "[{sources: [{model: llamas/math, layer_range: [0, 2]}, {model: llamas/base, layer_range: [0, 2]}]},"
         " {sources: [{model: llamas/code, layer_range: [2, 4]}, {model: llamas/base, layer_range: [2, 4]}]}]",
-        "slerp of different pairs",
+        "slerp of different models in different slices",
     ),
     (
         "merge_method: ties\nbase_model: llamas/base\nparameters: {weight: 1}\nslices: "
         "[{sources: [{model: llamas/base, layer_range: [0, 2]}]}, {sources: [{model: llamas/code, layer_range: [2, 4]},"
         " {model: llamas/base, layer_range: [2, 4]}]}]",
         "the base llamas/base is not among them",
+    ),
+    (
+        "merge_method: della\nbase_model: llamas/base\nparameters: {weight: 1, density: 0.9}\n"
+        "models: [{model: llamas/math}]",
+        r"'model.layers.0.input.* has density 0.9 and epsilon 0.15; wanted epsilon from 0 up to, but not at, 0.1",
+    ),
+    (f"merge_method: multislerp\n{PAIR}parameters: {{weight: 0}}", "sum to zero .* normalize_weights: false"),
+    (f"merge_method: karcher\n{PAIR}parameters: {{max_iter: [1, 3, 2]}}", "max_iter of .* whole numbers"),
+    (
+        "merge_method: sce\nbase_model: llamas/base\nslices: [{sources: [{model: llamas/math, layer_range: [1, 3]}, "
+        "{model: llamas/base, layer_range: [0, 2]}]}]",
+        r"the base has layer_range \[0, 2\] and llamas/math, .* \[1, 3\]; wanted the same for sce",
+    ),
+    (
+        "merge_method: ram\nbase_model: llamas/base\nslices: "
+        "[{sources: [{model: llamas/base, layer_range: [0, 2]}, {model: llamas/math, layer_range: [0, 2]}]},"
+        " {sources: [{model: llamas/base, layer_range: [2, 4]}, {model: llamas/code, layer_range: [2, 4]}]}]",
+        "ram of different models in different slices.*all its 2 parents, and these are 1",
     ),
 ]
 
@@ -192,6 +230,16 @@ REFUSED = [
 def test_what_the_models_do_not_allow_is_refused_and_named(here, tmp_path, text, said):
     with pytest.raises(MergeError, match=said):
         read_text(tmp_path, text)
+
+
+def test_a_base_makes_nuslerp_merge_differences_and_is_no_parent(here, tmp_path):
+    text = "merge_method: nuslerp\nparameters: {weight: 1, nuslerp_flatten: false}\n" + PAIR
+    plain, _ = read_text(tmp_path, text)
+    based, family = read_text(tmp_path, text + "base_model: llamas/base")
+    assert plain.base is None and based.base == family.base.digest
+    assert plain.parents == based.parents
+    assert plain.outer["*"].knobs["differences"] is False
+    assert "differences" not in based.outer["*"].knobs  # our default
 
 
 def test_weights_may_sum_to_zero_without_normalisation(here, tmp_path):
@@ -214,6 +262,11 @@ def test_notes_say_where_we_differ_and_what_mergekit_passes_over(tmp_path):
         "normalize (parameters of b): mergekit's dare_ties does not read it.",
         "t (parameters of b): mergekit's dare_ties does not read it.",
     }
+
+
+def test_a_note_tells_that_quartiles_are_exact_here(tmp_path):
+    (tmp_path / "x.yml").write_text("merge_method: arcee_fusion\nbase_model: a\nmodels: [{model: b}]")
+    assert ["quartiles" in note for note in notes(tmp_path / "x.yml")] == [True]
 
 
 def test_a_plain_yaml_has_no_notes(tmp_path):

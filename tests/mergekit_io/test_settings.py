@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evomerge.errors import MergeError
-from evomerge.mergekit_io.settings import Parameter, find, parse
+from evomerge.mergekit_io.dialect import Parameter
+from evomerge.mergekit_io.settings import find, parse
 
 NAMES = [f"model.layers.{b}.{rest}" for b in (0, 1, 10) for rest in ("self_attn.q_proj.weight", "mlp.up_proj.weight")]
 FILTERS = st.sampled_from(["self_attn", "mlp", "proj", "layers.1", "up", "*", "", "absent", None])

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from evomerge.errors import MergeError
 from evomerge.mergekit_io import notes, read, to_mergekit
-from evomerge.mergekit_io.settings import PARAMETERS
-from evomerge.methods import METHODS, get
+from evomerge.mergekit_io.dialect import DIALECTS
+from evomerge.methods import get
 from evomerge.models.family import Family, open_family
 from evomerge.spaces.references import references
 from evomerge.spaces.weights import WeightsSpace
@@ -62,19 +62,25 @@ NUMBER = st.sampled_from([-0.5, 0.0, 0.25, 0.5, 1.0])
 
 
 @st.composite
-def blends(draw, method: str, n: int, parts):
+def blends(draw, method: str, n: int, parts, fixed):
+    """fixed: knobs that are the same everywhere."""
+    weights_from = 0.25 if DIALECTS[method].divided else -0.5
+
+    def values(knob):
+        if knob.name in ("weight", "density"):
+            low = 0.25 if knob.name == "density" else weights_from
+            each = st.sampled_from([v for v in (-0.5, 0.0, 0.25, 0.5, 1.0) if v >= low])
+        else:
+            each = st.sampled_from([knob.low, knob.high, *([] if knob.default is None else [knob.default])])
+        if knob.scale == "choice":
+            return st.sampled_from([v for v in knob.values if v != "inv_p"])
+        return st.one_of(each, st.tuples(*[each] * n)) if knob.per_parent else each
+
     def knobs():
-        found = {}
-        for knob in get(method).knobs:
-            if knob.name in ("weight", "density"):
-                low = 0.25 if method == "linear" or knob.name == "density" else -0.5
-                each = st.sampled_from([v for v in (-0.5, 0.0, 0.25, 0.5, 1.0) if v >= low])
-                found[knob.name] = draw(st.one_of(each, st.tuples(*[each] * n)))
-            elif knob.scale == "choice":
-                found[knob.name] = draw(st.sampled_from([v for v in knob.values if v != "inv_p"]))
-            else:
-                found[knob.name] = draw(NUMBER)
-        return {k: v for k, v in found.items() if k == "rescale" or draw(st.integers(0, 3))}  # some by default
+        free = [knob for knob in get(method).knobs if knob.name not in (*fixed, *DIALECTS[method].silent)]
+        found = {knob.name: draw(values(knob)) for knob in free}
+        kept = {k: v for k, v in found.items() if k in ("rescale", "t") or draw(st.integers(0, 3))}  # some by default
+        return {**kept, **fixed}
 
     keys = draw(st.lists(parts, unique=True, max_size=2))
     return {key: Blend(method, knobs()) for key in (*keys, "*")}
@@ -83,25 +89,29 @@ def blends(draw, method: str, n: int, parts):
 @st.composite
 def recipes(draw, family: Family, method: str):
     """Any depth, any blocks, parents left out of slots where the method allows it."""
-    digests = tuple(p.digest for p in family.parents)
+    n = get(method).arity[1] or 2 if method != "passthrough" else 2
+    digests = tuple(p.digest for p in family.parents)[:n]
+    fixed = dict(DIALECTS[method].silent)
+    if get(method).on == "either":
+        fixed["differences"] = draw(st.booleans())
     slots = []
     for _ in range(draw(st.integers(1, 4))):
-        least = 2 if method == "slerp" else 1
-        order = draw(st.permutations([0, 1]))[: draw(st.integers(least, 1 if method == "passthrough" else 2))]
+        least = 1 if DIALECTS[method].absent or method == "passthrough" else n
+        most = 1 if method == "passthrough" else n
+        order = draw(st.permutations(range(n)))[: draw(st.integers(least, most))]
         sources = tuple((p, STACK, draw(st.integers(0, BLOCKS - 1))) for p in order)
-        slots.append(Slot(sources, draw(blends(method, len(order), PARTS))))
-    outer = draw(blends("linear" if method == "passthrough" else method, 2, OUTER))
+        slots.append(Slot(sources, draw(blends(method, len(order), PARTS, fixed))))
+    outer = draw(blends("linear" if method == "passthrough" else method, n, OUTER, fixed))
     return Recipe(digests, family.base.digest, tuple(slots), outer)
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m in PARAMETERS])
-@settings(max_examples=20, deadline=None)
+@pytest.mark.parametrize("method", DIALECTS)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_the_told_recipe_builds_the_same_tensors(family, tmp_path_factory, method, data):
     recipe = data.draw(recipes(family, method))
     back, parents = told(recipe, family, tmp_path_factory.mktemp("told"))
-    if method.startswith("dare"):  # masks belong to parent and tensor, and both are the same
-        assert back.seed == recipe.seed
+    assert back.seed == recipe.seed  # masks belong to parent and tensor, and both are the same
     assert largest_difference(built(back, parents), built(recipe, family)) <= SAME
 
 
@@ -161,6 +171,9 @@ DARE = {"weight": 0.5, "density": 0.5, "rescale": "l1"}
         (Blend("task_arithmetic"), Blend("dare_linear", {"density": 1.0}), "dare_linear"),
         (Blend("ties", {"density": 0.5}), Blend("dare_ties", {"weight": 0.5}), "ties"),
         (Blend("dare_ties", DARE), Blend("ties", {"normalize": False}), "dare_ties"),
+        (Blend("della", DARE), Blend("breadcrumbs_ties", {"gamma": 0.2}), "della"),
+        (Blend("breadcrumbs", {"density": 0.5}), Blend("task_arithmetic"), "breadcrumbs"),
+        (Blend("della_linear", {**DARE, "epsilon_frac": 0.3}), Blend("task_arithmetic"), "della_linear"),
     ],
 )
 def test_methods_that_come_to_the_same_are_one(family, tmp_path, blocks, outer, method):
@@ -194,6 +207,7 @@ def test_random_masks_are_told_in_a_comment(family):
 
 # ---------------------------------------------------------------- refusals
 
+GUARD = {"guard": "absolute"}
 SUM, TIES = Blend("task_arithmetic"), Blend("ties", {"density": 0.5})
 
 
@@ -205,6 +219,17 @@ SUM, TIES = Blend("task_arithmetic"), Blend("ties", {"density": 0.5})
         (SUM, Blend("linear"), "one method"),
         (Blend("dare_linear", {**DARE, "rescale": "inv_p"}), None, "inv_p.*space.fixed.rescale=l1"),
         (Blend("slerp"), Blend("linear"), "one method"),
+        (Blend("della", {"density": 0.5}), None, "inv_p.*space.fixed.rescale=l1"),
+        (Blend("ties", {"scope": "model"}), None, "scope model, .*space.fixed.scope=tensor"),
+        (Blend("karcher", {"weight": (1.0, 2.0)}), None, r"weight \(1.0, 2.0\), .*space.fixed.weight=1.0"),
+        (Blend("sce"), None, "guard zero, .*space.fixed.guard=absolute"),
+        (Blend("sce", {**GUARD, "select": "weights"}), None, "select weights, .*space.fixed.select=deltas"),
+        (Blend("sce", {**GUARD, "scale": 1.2}), None, "scale 1.2, .*space.fixed.scale=1.0"),
+        (Blend("model_stock", {"t_scale": 0.5}), None, "t_scale 0.5, .*space.fixed.t_scale=1.0"),
+        (Blend("model_stock", {"clamp_t": "unit"}), None, "clamp_t unit, .*space.fixed.clamp_t=none"),
+        (Blend("arcee_fusion", {"iqr_factor": 2.0}), None, "iqr_factor 2.0, .*space.fixed.iqr_factor=1.5"),
+        (Blend("nearswap"), None, "no t, but a quantile.*space.fixed.t=NUMBER"),
+        (Blend("nuslerp"), Blend("nuslerp", {"differences": False}), "as differences.*space.fixed.differences=true"),
     ],
 )
 def test_blends_that_mergekit_has_no_words_for_are_refused(family, blocks, outer, said):
@@ -233,6 +258,23 @@ def test_the_base_as_a_parent_is_left_out_where_it_adds_nothing(family, tmp_path
     averaged = replace(uniform(family, mean), parents=recipe.parents)
     with pytest.raises(MergeError, match="base as a weighted parent"):
         to_mergekit(averaged, family, locations(family))
+
+
+def test_methods_without_weights_cannot_leave_a_parent_out(family):
+    recipe = uniform(family, Blend("ram"))
+    first, *others = recipe.slots
+    alone = replace(first, sources=first.sources[:1])
+    with pytest.raises(MergeError, match="by ram without parent 1 of the recipe"):
+        to_mergekit(replace(recipe, slots=(alone, *others)), family, locations(family))
+    with pytest.raises(MergeError, match="base as a weighted parent"):
+        to_mergekit(replace(recipe, parents=(recipe.parents[0], recipe.base)), family, locations(family))
+
+
+def test_a_merge_of_tensors_as_they_are_has_no_base_model_and_no_vocabulary_of_a_base(family):
+    recipe = uniform(family, Blend("nuslerp", {"differences": False}))
+    assert "base_model" not in yaml.safe_load(to_mergekit(recipe, family, locations(family)))
+    with pytest.raises(MergeError, match=r"the vocabulary is its own.*space.fixed.differences=true"):
+        to_mergekit(replace(recipe, vocabulary="base"), family, locations(family))
 
 
 def test_three_parents_in_slerp_and_unknown_places_are_refused(family):

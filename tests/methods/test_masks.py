@@ -1,4 +1,4 @@
-"""The counter-based hash and its windows: the numbers are frozen, uniform, unrelated, and belong to the place."""
+"""The counter-based hash: its words are frozen, uniform, unrelated, and belong to the place."""
 
 from __future__ import annotations
 
@@ -10,30 +10,118 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomerge.methods.masks import Region, entire, mask_key, uniforms_at
-from evomerge.methods.sparsify import drop
+from evomerge.methods.masks import (
+    WIDTH,
+    below,
+    columns,
+    entry_word,
+    mask_key,
+    row_words,
+    shared_word,
+    tie_word,
+)
 
-N = 1 << 18
-KEYS = (0, 1, 1 << 32, mask_key(0, "parent", "model.norm.weight"))
+CPU = torch.device("cpu")
+ROWS = 256
+N = ROWS * WIDTH
+SHARED, OWN = mask_key(0, "", "model.norm.weight"), mask_key(0, "parent", "model.norm.weight")
 # Computed once by this code; a change means that every recipe with a seed names another model.
 FROZEN_KEY = 1716638330255922631
-FROZEN = {  # by key: uniforms * 2**24
-    0: [16489985, 6966258, 15673691, 5263836, 12822343, 12317113, 12818328, 4266388],
-    2**64 - 1: [10724320, 15699822, 5175758, 4450128, 10036752, 13933909, 14718810, 9667757],
-    FROZEN_KEY: [6540660, 3025816, 8617967, 11579161, 13213699, 16490946, 10352900, 16463481],
+FROZEN_ROWS = {
+    0: [-73531067, 1783362161, -282502278, -1194966675],
+    2**64 - 1: [-1549541231, -275812775, 1324994234, -2104707949],
+    FROZEN_KEY: [1674409019, 774609000, -2088767623, 2135655133],
 }
+FROZEN_WORDS = [765265664, -943164224, 701432064, 1299678336, 1571835776, -137140672, 653129536]
+FROZEN_TIES = [2141863936, -512571872, 1127959680, -775458176, 1971685376, 974223936, 260728800]
 quick = settings(deadline=None, max_examples=50, derandomize=True)
 
 
-def by_hand(position: int, key: int) -> float:
-    """The same hash in Python's integers, one position at a time."""
+def rows_of(keys: tuple[int, ...], n: int, device: torch.device = CPU) -> torch.Tensor:
+    """int32 (keys, rows, 1)"""
+    return torch.stack([row_words(key, n, device) for key in keys])[:, :, None]
+
+
+def words_of(key: int, shared: int = SHARED, n: int = N) -> torch.Tensor:
+    """float32 (n,): a parent's words, row after row."""
+    rows = rows_of((shared, key), n)
+    return entry_word(shared_word(columns(CPU), rows[0]), rows[1]).flatten()[:n]
+
+
+def ties_of(key: int) -> torch.Tensor:
+    return tie_word(columns(CPU), rows_of((key,), N)[0]).flatten()
+
+
+# ---------------------------------------------------------------- by hand, in Python's integers
+
+
+def signed(word: int) -> int:
+    return word - 2**32 if word >= 2**31 else word
+
+
+def half_round(word: int) -> int:
+    word = word * 0x7FEB352D & 0xFFFFFFFF
+    return (word ^ word >> 15) * 0x846CA68B & 0xFFFFFFFF
+
+
+def a_round(word: int) -> int:
+    return half_round(word ^ word >> 16)
+
+
+def row_by_hand(row: int, key: int) -> int:
     spread = hashlib.sha256(key.to_bytes(8, "little")).digest()
-    word = position & 0xFFFFFFFF ^ int.from_bytes(spread[:4], "little")
-    for taken_in in (position >> 32 ^ int.from_bytes(spread[4:8], "little"), 0, 0):
-        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-            word = (word ^ word >> shift) * factor & 0xFFFFFFFF
+    word = row ^ int.from_bytes(spread[:4], "little")
+    for taken_in in (int.from_bytes(spread[4:8], "little"), 0, 0):
+        word = a_round(word)
         word = word ^ word >> 16 ^ taken_in
-    return (word >> 8) / 2**24
+    return word
+
+
+def word_by_hand(position: int, shared: int, key: int) -> float:
+    row, column = divmod(position, WIDTH)
+    word = half_round(column ^ row_by_hand(row, shared))
+    return float(signed(a_round(word ^ row_by_hand(row, key))))
+
+
+def tie_by_hand(position: int, key: int) -> float:
+    row, column = divmod(position, WIDTH)
+    return float(signed((column ^ row_by_hand(row, key)) * 0x9E3779B1 & 0xFFFFFFFF))
+
+
+def near(one: torch.Tensor, other: list[float]) -> bool:
+    """Equal as float32."""
+    return torch.equal(one, torch.tensor(other, dtype=torch.float64).float())
+
+
+def test_known_answers():
+    assert mask_key(0, "parent", "model.norm.weight") == FROZEN_KEY == OWN
+    for key, frozen in FROZEN_ROWS.items():
+        assert row_words(key, 4 * WIDTH, CPU).tolist() == frozen
+    places = [0, 1, 2, 1023, 1024, 4096, N - 1]
+    assert words_of(OWN)[places].tolist() == FROZEN_WORDS
+    assert ties_of(OWN)[places].tolist() == FROZEN_TIES
+
+
+@quick
+@given(st.integers(1, 5000), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_the_tensor_code_is_the_integer_hash(n, shared, key):
+    rows = row_words(key, n, CPU)
+    assert rows.dtype == torch.int32 and rows.shape == (-(-n // WIDTH),)
+    assert rows.tolist() == [signed(row_by_hand(r, key)) for r in range(len(rows))]
+    places = [0, n // 3, n - 1]
+    assert near(words_of(key, shared, n)[places], [word_by_hand(p, shared, key) for p in places])
+    ties = tie_word(columns(CPU), rows[:, None]).flatten()
+    assert near(ties[places], [tie_by_hand(p, key) for p in places])
+
+
+def test_rows_beyond_2_to_the_31_entries_have_words_of_their_own():
+    rows = 2**21 + 3
+    words = row_words(OWN, rows * WIDTH - 5, CPU)
+    assert len(words) == rows
+    assert words[-3:].tolist() == [signed(row_by_hand(r, OWN)) for r in range(rows - 3, rows)]
+
+
+# ---------------------------------------------------------------- their law
 
 
 def chi_square(cells: torch.Tensor, n_cells: int) -> float:
@@ -44,49 +132,73 @@ def chi_square(cells: torch.Tensor, n_cells: int) -> float:
     return (chi2 - (n_cells - 1)) / math.sqrt(2 * (n_cells - 1))
 
 
+def cells(words: torch.Tensor, n: int) -> torch.Tensor:
+    """int64: in which of n equal ranges a word lies."""
+    return ((words.double() / 2**32 + 0.5) * n).long().clamp(max=n - 1)
+
+
 def joint(a: torch.Tensor, b: torch.Tensor) -> float:
     """chi_square of pairs over 32 x 32 cells: a test of independence that sees more than correlation."""
-    return chi_square((a * 32).long() * 32 + (b * 32).long(), 1024)
+    return chi_square(cells(a, 32) * 32 + cells(b, 32), 1024)
 
 
-def test_known_answers():
-    assert mask_key(0, "parent", "model.norm.weight") == FROZEN_KEY
-    index = torch.tensor([0, 1, 2, 2**24, 2**32 - 1, 2**32, 2**33 + 5, 2**40])
-    for key, frozen in FROZEN.items():
-        assert (uniforms_at(index, key).double() * 2**24).long().tolist() == frozen
+@pytest.mark.parametrize("key", [0, 1, 1 << 32, OWN])
+def test_words_are_uniform_in_the_high_and_in_the_middle_bits(key):
+    words = words_of(key)
+    assert words.min() >= -(2.0**31) and words.max() <= 2.0**31
+    assert abs(chi_square(cells(words, 256), 256)) < 4
+    assert abs(chi_square(cells(words, 2**16) & 255, 256)) < 4
 
 
-@quick
-@given(st.lists(st.integers(0, 2**52), min_size=1, max_size=20), st.integers(0, 2**64 - 1))
-def test_the_tensor_code_is_the_integer_hash(positions, key):
-    assert uniforms_at(torch.tensor(positions), key).tolist() == [by_hand(i, key) for i in positions]
+@pytest.mark.parametrize("density", [0.01, 0.05, 0.3, 0.5, 0.9, 0.99])
+def test_the_share_below_is_the_probability_over_all_rows_and_all_columns(density):
+    kept = (words_of(OWN) < below(density)).double().view(ROWS, WIDTH)
+    assert abs(kept.mean() - density) < 4 * math.sqrt(density * (1 - density) / N)
+    for dim, n in ((0, ROWS), (1, WIDTH)):
+        share = kept.mean(dim)
+        chi2 = ((share - density) ** 2 * n / (density * (1 - density))).sum().item()
+        assert abs(chi2 - len(share)) < 5 * math.sqrt(2 * len(share))
 
 
-@pytest.mark.parametrize("start", [0, 2**32 - N // 2, 7 * 2**33])
-@pytest.mark.parametrize("key", KEYS)
-def test_uniform_in_the_high_and_in_the_low_bits(key, start):
-    uniforms = uniforms_at(torch.arange(start, start + N), key)
-    assert uniforms.min() >= 0 and uniforms.max() < 1
-    assert abs(chi_square((uniforms * 256).long(), 256)) < 4
-    assert abs(chi_square((uniforms * 2**24).long() & 255, 256)) < 4
-
-
-@pytest.mark.parametrize("lag", [1, 2, 3, 64, 1024, 4096])
+@pytest.mark.parametrize("lag", [1, 2, 3, 64, WIDTH - 1, WIDTH, WIDTH + 1, 4 * WIDTH])
 def test_neighbours_in_a_row_and_in_a_column_are_unrelated(lag):
-    uniforms = uniforms_at(torch.arange(N), KEYS[-1])
-    assert abs(joint(uniforms[:-lag], uniforms[lag:])) < 4
+    words = words_of(OWN)
+    assert abs(joint(words[:-lag], words[lag:])) < 4
 
 
 @pytest.mark.parametrize("bit", [0, 1, 16, 31, 32, 33, 63])
-def test_keys_that_differ_in_one_bit_are_unrelated(bit):
-    index = torch.arange(N)
-    assert abs(joint(uniforms_at(index, KEYS[-1]), uniforms_at(index, KEYS[-1] ^ 1 << bit))) < 4
+def test_parents_whose_keys_differ_in_one_bit_are_unrelated(bit):
+    assert abs(joint(words_of(OWN), words_of(OWN ^ 1 << bit))) < 4
 
 
-def test_positions_a_multiple_of_2_to_the_32_apart_are_unrelated():
-    index = torch.arange(N)
-    for apart in (2**32, 2**33, 2**40):
-        assert abs(joint(uniforms_at(index, KEYS[-1]), uniforms_at(index + apart, KEYS[-1]))) < 4
+def test_three_parents_are_kept_together_as_often_as_chance_has_it():
+    kept = [words_of(mask_key(0, digest, "w")) < below(0.5) for digest in "abc"]
+    cell = sum(mask.long() << k for k, mask in enumerate(kept))
+    assert abs(chi_square(cell, 8)) < 4
+
+
+def test_tensors_and_seeds_are_unrelated():
+    def words(seed, name):
+        return words_of(mask_key(seed, "a", name), mask_key(seed, "", name))
+
+    assert abs(joint(words(0, "v"), words(0, "w"))) < 4
+    assert abs(joint(words(0, "w"), words(1, "w"))) < 4
+
+
+def test_tie_words_are_uniform_and_spread_evenly_over_every_row():
+    words = ties_of(OWN)
+    assert -8 < chi_square(cells(words, 64), 64) < 4  # more even than chance
+    for density in (0.1, 0.5, 0.8):
+        kept = (words < below(density)).view(ROWS, WIDTH).sum(1)
+        assert float((kept - density * WIDTH).abs().max()) < 0.01 * WIDTH
+
+
+def test_words_of_a_row_do_not_repeat():
+    assert all(len(row.unique()) > WIDTH - 4 for row in ties_of(OWN).view(ROWS, WIDTH)[:8])
+    assert all(len(row.unique()) > WIDTH - 4 for row in words_of(OWN).view(ROWS, WIDTH)[:8])
+
+
+# ---------------------------------------------------------------- keys and limits
 
 
 def test_the_key_depends_on_seed_parent_and_tensor_and_not_on_where_they_join():
@@ -94,61 +206,24 @@ def test_the_key_depends_on_seed_parent_and_tensor_and_not_on_where_they_join():
     assert len(set(keys)) == len(keys) and all(0 <= k < 2**64 for k in keys)
 
 
-@st.composite
-def boxes(draw):
-    whole = tuple(draw(st.lists(st.integers(1, 40), max_size=3)))
-    edges = [sorted(draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in whole]
-    return whole, tuple(slice(a, b) for a, b in edges)
-
-
-@quick
-@given(boxes())
-def test_any_box_has_the_numbers_of_its_place(whole_and_box):
-    whole, box = whole_and_box
-    part, full = Region(whole, box, KEYS), Region(whole, entire(whole), KEYS)
-    assert part.shape == tuple(full.index()[box].shape)
-    assert full.index().flatten().tolist() == list(range(math.prod(whole)))
-    assert torch.equal(part.index(), full.index()[box])
-    assert torch.equal(part.uniforms(), full.uniforms()[(slice(None), *box)])
-    assert part.index().dtype == torch.int64 and part.uniforms().dtype == torch.float32
-
-
-def test_a_box_beyond_2_to_the_32_elements():
-    box = (slice(2**18 - 2, 2**18), slice(2**15 - 3, 2**15))
-    region = Region((2**18, 2**15), box, KEYS)
-    positions = [r * 2**15 + c for r in (2**18 - 2, 2**18 - 1) for c in range(2**15 - 3, 2**15)]
-    assert region.index().flatten().tolist() == positions and positions[0] > 2**32
-    assert region.uniforms()[1].flatten().tolist() == [by_hand(i, KEYS[1]) for i in positions]
-
-
-def test_numbers_do_not_depend_on_how_the_work_is_cut():
-    whole = Region((3, 1 << 16), entire((3, 1 << 16)), KEYS[:1]).uniforms()
-    assert whole[0, 2, 12345] == by_hand(2 * 65536 + 12345, KEYS[0])
-
-
-def test_a_box_outside_its_tensor_is_a_bug():
-    for box in [(slice(0, 5),), (slice(0, 2), slice(0, 2)), (slice(0, 4, 2),)]:
-        with pytest.raises(AssertionError):
-            Region((4,), box)
-
-
 @quick
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_masks_are_nested_in_density(p, q):
-    p, q = sorted((p, q))
-    window = Region((500,), entire((500,)), KEYS[:1])
-    (few,), (more,) = (drop(torch.ones(1, 500), (density,), window) for density in (p, q))
+    few, more = (words_of(OWN, n=500) < below(density) for density in sorted((p, q)))
     assert bool((few <= more).all())
 
 
-@pytest.mark.parametrize("density", [0.05, 0.3, 0.9])
-def test_the_share_kept_is_the_density(density):
-    kept = uniforms_at(torch.arange(N), KEYS[-1]) < density
-    assert abs(kept.double().mean() - density) < 4 * math.sqrt(density * (1 - density) / N)
+def test_nothing_is_below_0_and_everything_below_1():
+    words = torch.tensor([-(2.0**31), 0.0, 2.0**31])
+    for density in (-1.0, 0.0):
+        assert not (words < below(density)).any()
+    for density in (1.0, 2.0):
+        assert (words < below(density)).all()
 
 
 @pytest.mark.gpu
 def test_an_accelerator_has_the_same_bits():
-    box = (slice(2**18 - 2, 2**18), slice(1, 2**15))
-    there = Region((2**18, 2**15), box, KEYS, device="cuda").uniforms()
-    assert there.is_cuda and torch.equal(there.cpu(), Region((2**18, 2**15), box, KEYS).uniforms())
+    there = rows_of((SHARED, OWN), N, torch.device("cuda"))
+    column = columns(torch.device("cuda"))
+    assert torch.equal(entry_word(shared_word(column, there[0]), there[1]).cpu().flatten(), words_of(OWN))
+    assert torch.equal(tie_word(column, there[1]).cpu().flatten(), ties_of(OWN))

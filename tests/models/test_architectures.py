@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from evomerge.errors import ParentError
-from evomerge.models import blank, layout, writer
+from evomerge.models import blank, layout
 from evomerge.models.parent import Parent, open_parent
+from evomerge.models.shards import SHARD, Outline, write_shards
 from tests.models_pico import make_tokenizer
 
 SIZES = {"vocab_size": 260, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -236,11 +237,12 @@ def test_what_cannot_be_merged_is_refused_before_and_after_weights_are_read(kind
 # ---------------------------------------------------------------- how files of one model may differ
 
 
-def rewrite(parent: Parent, change: Any, shard_bytes: int = writer.SHARD) -> Parent:
+def rewrite(parent: Parent, change: Any, shard_bytes: int = SHARD) -> Parent:
     """The parent saved again with changed tensors, in shards of about so many bytes."""
     tensors = change(load_file(parent.folder / "model.safetensors"))
     (parent.folder / "model.safetensors").unlink()
-    writer.write_tensors(parent.folder, tensors.items(), shard_bytes)
+    outlines = {name: Outline(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    write_shards(parent.folder, outlines, lambda name: [tensors[name]], shard_bytes=shard_bytes)
     return open_parent(str(parent.folder))
 
 

@@ -1,6 +1,7 @@
 """Reading checkpoints: lazily, by content, and with a clear word about what is wrong."""
 
 import json
+import pickle
 import shutil
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evomerge.errors import ParentError
-from evomerge.models.family import Family, checkpoint_dtype, open_family
+from evomerge.models import residency
+from evomerge.models.family import Family, bytes_of, checkpoint_dtype, open_family
 from evomerge.models.parent import open_parent
 
 
@@ -136,14 +138,31 @@ def test_the_pool_knows_blocks_and_dtype(pico):
     assert checkpoint_dtype(family.parents[0]) == "float32"
 
 
-def test_resident_and_streamed_parents_read_the_same(pico):
-    device = torch.device("cpu")
-    resident = Family(None, (open_parent(str(pico["a"])),), resident=True)
-    streamed = Family(None, (open_parent(str(pico["a"])),), resident=False)
-    digest = resident.parents[0].digest
-    one, two = (f.read(digest, "model.norm.weight", device) for f in (resident, streamed))
-    assert torch.equal(one, two)
-    assert (len(resident._kept), len(streamed._kept)) == (1, 0)
+@pytest.mark.parametrize("placement", ["device", "host", "disk"])
+def test_parents_read_the_same_wherever_they_lie_and_are_kept_unless_on_disk(pico, placement):
+    parent, device = open_parent(str(pico["a"])), torch.device("cpu")
+    family = Family(None, (parent,), placement=placement)
+    homes = [family.home(parent.digest, "model.norm.weight", device) for _ in range(2)]
+    assert all(torch.equal(t, parent.read("model.norm.weight")) for t in homes)
+    assert torch.equal(family.read(parent.digest, "model.norm.weight", device), homes[0])
+    assert (homes[0] is homes[1]) == (placement != "disk")
+
+
+def test_where_nobody_says_parents_stay_if_they_take_less_than_half_of_what_is_free(pico, monkeypatch):
+    parent, device = open_parent(str(pico["a"])), torch.device("cpu")
+    for free, placement in ((2 * bytes_of(parent) + 2, "device"), (2 * bytes_of(parent), "disk")):
+        monkeypatch.setattr(residency, "free_bytes", lambda device, free=free: free)
+        family = Family(None, (parent,))
+        family.home(parent.digest, "model.norm.weight", device)
+        assert family.placement == placement
+
+
+def test_workers_are_told_where_parents_lie_and_read_them_themselves(pico):
+    parent = open_parent(str(pico["a"]))
+    family = Family(None, (parent,), placement="host", compiles=False)
+    family.home(parent.digest, "model.norm.weight", torch.device("cpu"))
+    sent = pickle.loads(pickle.dumps(family))
+    assert (sent.placement, sent.compiles, len(family._kept), len(sent._kept)) == ("host", False, 1, 0)
 
 
 def test_a_second_copy_of_tied_embeddings_is_the_same_checkpoint(pico, copy):

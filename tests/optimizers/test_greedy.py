@@ -146,7 +146,7 @@ def test_recipes_have_one_weight_for_a_parent_in_every_group_and_part(method):
     ],
 )
 def test_a_space_without_a_weight_for_each_parent_is_refused(problem):
-    with pytest.raises(ConfigError, match=r"greedy adds parents one by one.*space.method=linear"):
+    with pytest.raises(ConfigError, match=r"greedy adds parents one by one.*space.method=task_arithmetic"):
         Greedy(problem, 1)
 
 

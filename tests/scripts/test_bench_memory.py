@@ -63,6 +63,19 @@ def test_reading_the_parents_is_not_counted_whoever_is_the_first(folders):
     assert count(family, "task_arithmetic", 4) > first
 
 
+def test_a_compiled_loop_reads_base_and_parents_once_and_writes_once():
+    moved = part("traffic").fused_per_entry
+    assert moved("ties", 3, base=True) == 2 * (3 + 1 + 1) and moved("linear", 3, base=False) == 2 * (3 + 1)
+    assert moved("della", 3, base=True) == 2 * (3 + 1 + 1) + 2 * 3, "ranks are read, too"
+
+
+def test_parents_in_files_that_the_host_can_hold_come_as_fast_as_from_the_host():
+    tables = part("tables")
+    there = Placed(plan(typical("7B"), Machine(10**11, 10**13)), 4, "disk")
+    there.at_hand = True
+    assert tables.cost(there, tables.RATES["8x80gb"], 10.0).bringing == pytest.approx(there.parents / 20e9)
+
+
 @pytest.mark.parametrize("workers, host, disk", [(1, 20.0, 3.0), (4, 20.0, 0.75), (8, 12.5, 0.375)])
 def test_workers_share_what_host_and_disk_bring(workers, host, disk):
     tables = part("tables")
@@ -81,7 +94,7 @@ class Placed:
 
     def __init__(self, found, workers: int, placement: str) -> None:
         self.job, self.parents, self.placement = found.job, found.parents, placement
-        self.machine = replace(found.machine, workers=workers)
+        self.machine, self.at_hand = replace(found.machine, workers=workers), False
 
 
 @pytest.mark.parametrize("script", ["bench_memory", "bench_scale"])

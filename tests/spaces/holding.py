@@ -66,7 +66,7 @@ def common_factor_counts(space):
     one, two = default(space), default(space)
     for i, v in enumerate(space.variables):
         if v.leading:
-            value = (0.2, 0.35, 0.3, 0.4)[i % 4]
+            value = max((0.2, 0.35, 0.3, 0.4)[i % 4], v.low)
             one[i], two[i] = (value - v.low) / (v.high - v.low), (2 * value - v.low) / (v.high - v.low)
     pairs = zip(built(space.decode(one)), built(space.decode(two)), strict=True)
     return not all(torch.allclose(a, b, rtol=0, atol=1e-5) for a, b in pairs)

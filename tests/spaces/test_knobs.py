@@ -2,32 +2,83 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from evomerge.errors import ConfigError
 from evomerge.methods import METHODS, get
-from evomerge.spaces.knobs import check_arity, checked, chosen, defaults, pinned
+from evomerge.spaces.knobs import check_arity, checked, chosen, defaults, pinned, shared, usual
+from evomerge.spaces.shares import SHARE
 from tests.spaces.pools import numeric, of_method, pool
 
 
-def choose(method="ties", *, search=None, fixed=None, ranges=None, scales=None):
-    return {k.name: k for k in chosen(get(method), search, fixed or {}, ranges or {}, scales or {})}
+def choose(method="ties", *, search=None, fixed=None, ranges=None, scales=None, parents=None):
+    parents = of_method(method) if parents is None else parents
+    held = pinned(get(method), fixed or {}, parents)
+    return {k.name: k for k in chosen(get(method), search, held, ranges or {}, scales or {}, parents)}
+
+
+#: What is searched of each method by default.
+SEARCHED = {
+    "linear": ["weight"],
+    "slerp": ["t"],
+    "nuslerp": ["weight"],
+    "multislerp": ["weight"],
+    "karcher": ["weight"],
+    "task_arithmetic": ["weight"],
+    "ties": ["weight", "density"],
+    "dare_linear": ["weight", "density"],
+    "dare_ties": ["weight", "density"],
+    "della": ["weight", "density"],
+    "della_linear": ["weight", "density"],
+    "breadcrumbs": ["weight", "density"],
+    "breadcrumbs_ties": ["weight", "density"],
+    "sce": ["select_topk", "scale"],
+    "ram": ["epsilon"],
+    "ramplus_tl": ["r", "alpha"],
+    "model_stock": ["t_scale"],
+    "nearswap": ["t_quantile"],
+    "arcee_fusion": ["iqr_factor"],
+    "passthrough": ["scale"],
+}
+
+
+def test_the_default_search_of_every_method_is_small_and_has_no_choices():
+    assert {name: list(choose(name)) for name in METHODS} == SEARCHED
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "ties", "dare_ties", "della", "breadcrumbs"])
+def test_the_scale_is_searched_where_weights_are_normalised_and_cannot_say_it(method):
+    assert "scale" not in choose(method)
+    assert set(choose(method, fixed={"normalize": True})) - set(SEARCHED[method]) == {"scale"}
 
 
 @pytest.mark.parametrize(
-    ("method", "wanted"),
+    ("method", "fixed", "is_shared"),
     [
-        ("linear", {"weight"}),
-        ("slerp", {"t"}),
-        ("task_arithmetic", {"weight"}),
-        ("ties", {"weight", "density"}),
-        ("dare_linear", {"weight", "density"}),
-        ("dare_ties", {"weight", "density"}),
-        ("passthrough", {"scale"}),
+        ("linear", {}, True),
+        ("linear", {"normalize": False}, False),
+        ("nuslerp", {}, True),
+        ("karcher", {}, True),
+        ("multislerp", {}, True),
+        ("multislerp", {"normalize_weights": False}, False),
+        ("task_arithmetic", {}, False),
+        ("ties", {"normalize": True}, True),
+        ("slerp", {}, False),
     ],
 )
-def test_by_default_the_leading_knob_and_densities_are_searched(method, wanted):
-    assert set(choose(method)) == wanted
+def test_normalised_weights_are_searched_as_shares(method, fixed, is_shared):
+    parents = of_method(method)
+    found = shared(get(method), list(choose(method, fixed=fixed).values()), {**usual(get(method)), **fixed}, parents)
+    assert (SHARE in found) == is_shared
+    assert (SHARE in found) != ("weight" in [k.name for k in found]) or method == "slerp"
+
+
+def test_there_are_no_shares_of_one_parent_nor_where_normalising_is_searched():
+    one, either = choose("linear", parents=pool(1)), choose("linear", search=["weight", "normalize"])
+    assert SHARE not in shared(get("linear"), list(one.values()), usual(get("linear")), pool(1))
+    assert SHARE not in shared(get("linear"), list(either.values()), usual(get("linear")), pool(3))
 
 
 def test_every_method_of_the_table_has_a_default_search_and_takes_its_pool():
@@ -59,16 +110,22 @@ def test_a_scale_replaces_the_suggested_one():
     assert choose(scales={"weight": "log"}, ranges={"weight": [0.1, 2]})["weight"].scale == "log"
 
 
-def test_methods_on_deltas_are_not_normalised_and_linear_is():
-    assert {name: defaults(m).get("normalize") for name, m in METHODS.items()} == {
-        "linear": True,
-        "slerp": None,
-        "task_arithmetic": False,
-        "ties": False,
-        "dare_linear": False,
-        "dare_ties": False,
-        "passthrough": None,
-    }
+def test_methods_on_deltas_are_not_normalised_and_those_on_tensors_are():
+    normalised = {name: usual(m)["normalize"] for name, m in METHODS.items() if m.knob("normalize")}
+    assert normalised == {name: METHODS[name].on == "tensors" for name in normalised}
+    assert {"linear", "task_arithmetic", "ties", "dare_ties", "della"} <= set(normalised)
+
+
+@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if m.on == "either"])
+def test_what_merges_either_merges_differences_where_there_is_a_base(method):
+    parents = of_method(method)
+    without = replace(parents, base=None)
+    assert defaults(get(method), parents)["differences"] is True
+    assert defaults(get(method), without)["differences"] is False
+    with pytest.raises(ConfigError, match=r"space.fixed.differences is true and there is no base\. Set parents.base"):
+        pinned(get(method), {"differences": True}, without)
+    with pytest.raises(ConfigError, match=r"space.search names differences, and there is no base\. Set parents.base"):
+        choose(method, search=["weight", "differences"], parents=without)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -91,7 +148,7 @@ def test_every_numeric_knob_of_every_method_can_be_searched(method):
         ({"ranges": {"weight": [0, float("inf")]}}, r"space.ranges.weight is \[0, inf\]"),
         ({"ranges": {"weight": [float("nan"), 1]}}, r"space.ranges.weight is \[nan, 1\]"),
         ({"ranges": {"density": [0, 1]}}, r"space.ranges.density starts at 0 on a log scale; wanted above 0"),
-        ({"scales": {"weight": "log"}}, r"space.ranges.weight starts at -0.2 on a log scale"),
+        ({"scales": {"weight": "log"}}, r"space.ranges.weight starts at 0.0 on a log scale"),
         ({"scales": {"weight": "cubic"}}, r"space.scales.weight is 'cubic'; wanted linear or log"),
         ({"scales": {"weight": "choice"}}, r"space.scales.weight is 'choice'; wanted linear or log"),
         (
@@ -149,6 +206,9 @@ def test_a_knob_with_one_number_for_all_cannot_be_per_parent():
         ("slerp", 1, r"space.method=slerp takes exactly 2 parents, got 1"),
         ("slerp", 3, r"space.method=slerp takes exactly 2 parents, got 3"),
         ("passthrough", 2, r"space.method=passthrough takes exactly 1 parents, got 2"),
+        ("nuslerp", 3, r"space.method=nuslerp takes exactly 2 parents, got 3"),
+        ("nearswap", 2, r"space.method=nearswap takes exactly 1 parents, got 2"),
+        ("karcher", 1, r"space.method=karcher takes at least 2 parents, got 1"),
     ],
 )
 def test_another_number_of_parents_than_the_method_takes_is_refused(method, parents, message):
@@ -163,13 +223,12 @@ def test_the_error_names_the_setting_that_named_the_method_and_its_remedy():
         check_arity(get("ties"), pool(3, base=None), setting="methods")
 
 
-@pytest.mark.parametrize("method", ["task_arithmetic", "ties", "dare_linear", "dare_ties"])
+@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if m.needs_base])
 def test_a_method_on_differences_needs_a_base(method):
     with pytest.raises(ConfigError, match=rf"space.method={method} merges differences from a base\. Set parents.base"):
-        check_arity(get(method), pool(3, base=None))
+        check_arity(get(method), replace(of_method(method), base=None))
 
 
-@pytest.mark.parametrize("method", ["linear", "slerp", "passthrough"])
+@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if not m.needs_base])
 def test_a_method_on_tensors_needs_none(method):
-    low, _ = get(method).arity
-    check_arity(get(method), pool(low, base=None))
+    check_arity(get(method), replace(of_method(method), base=None))

@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.errors import ConfigError
+from evomerge.methods import METHODS as TABLE
+from evomerge.methods import get
 from evomerge.problem import gene_of
+from evomerge.spaces.likeness import alike
 from evomerge.spaces.method_choice import METHODS, MethodChoice
 from evomerge.spaces.references import references
 from evomerge.spaces.weights import WeightsSpace
@@ -45,16 +48,17 @@ def test_layer_wise_fusion_has_the_112_genes_of_its_paper():
         groups=4,
         parts=["self_attn", "mlp"],
         search={"task_arithmetic": ["scale"], "ties": ["density", "scale"]},
+        ranges={"linear": {"weight": [0, 1]}},  # a gene for each, normalised as they are
     )
     assert found.size == 4 * 3 * (3 + 3 + 1 + 2) + 4 == 112
 
 
 def test_knobs_of_different_methods_are_different_quantities():
     found = MethodChoice(pool(2), groups=2)
-    assert [v.name for v in found.variables[:3]] == ["method/all/0/all", "method/all/1/all", "linear/weight/rest/0/a"]
+    assert [v.name for v in found.variables[:3]] == ["method/all/0/all", "method/all/1/all", "linear/share/rest/0/a"]
     assert len({v.name for v in found.variables}) == found.size
     weights = [v.knob for v in found.variables if v.name.endswith("weight/rest/0/a")]
-    assert weights == ["linear/weight", "task_arithmetic/weight", "ties/weight"]
+    assert weights == ["task_arithmetic/weight", "ties/weight"]
 
 
 def test_choices_are_discrete_and_lie_over_their_group():
@@ -96,6 +100,22 @@ def test_settled_genomes_mean_the_same_and_inactive_genes_mean_nothing(data, spa
     holding.only_active_genes_count(space, genome, data.draw(holding.genomes(space.size)))
 
 
+@pytest.mark.parametrize("parents", [1, 2, 3])
+def test_all_methods_that_take_these_parents_may_be_chosen_among(parents):
+    fit = [m for m in TABLE if takes(m, parents)]
+    found = MethodChoice(pool(parents), groups=2, methods=fit)
+    assert found.common_scale == WeightsSpace(pool(parents), method=fit[0]).common_scale
+    for method in fit:
+        recipe = found.decode(choosing(found, method, method, others=0.4))
+        assert {slot.blends["*"].method for slot in recipe.slots} == {method}
+        assert alike(found.decode(found.encode(recipe)), recipe)
+
+
+def takes(method, parents):
+    low, high = get(method).arity
+    return low <= parents <= (high or parents)
+
+
 @pytest.mark.parametrize("names", [("linear", "ties"), ("task_arithmetic", "slerp"), ("slerp", "slerp")])
 def test_every_active_gene_counts(names):
     found = MethodChoice(pool(2), groups=2, parts=["mlp", "embeddings", "head"])
@@ -129,9 +149,9 @@ def test_embeddings_follow_the_first_groups_method_and_the_head_the_last_ones():
 def test_genes_of_the_embeddings_count_where_the_first_block_chose_their_method():
     found = SPACES[2]
     active = dict(zip([v.name for v in found.variables], found.active(choosing(found, "linear", "ties")), strict=True))
-    assert active["linear/weight/embeddings/0/a"] and not active["ties/weight/embeddings/0/a"]
-    assert active["ties/weight/head/0/a"] and not active["linear/weight/head/0/a"]
-    assert active["linear/weight/rest/0/a"] and not active["linear/weight/rest/1/a"]
+    assert active["linear/share/embeddings/0/a"] and not active["ties/weight/embeddings/0/a"]
+    assert active["ties/weight/head/0/a"] and not active["linear/share/head/0/a"]
+    assert active["linear/share/rest/0/a"] and not active["linear/share/rest/1/a"]
 
 
 def test_slerp_of_many_parents_names_two_of_them():
@@ -169,14 +189,13 @@ def test_encode_finds_the_settled_genome_again(data):
     assert holding.comes_back(space, space.decode(genome)) == pytest.approx(genome, abs=1e-9)
 
 
-@pytest.mark.parametrize("space", SPACES[:4])
-def test_references_are_said_by_the_first_method_that_can(space):
-    parents = pool(sum(v.name.startswith("linear/weight/rest/0") for v in space.variables))
+@pytest.mark.parametrize(("n", "space"), [(n, space) for (n, _), space in zip(CASES[:4], SPACES, strict=False)])
+def test_references_are_said_by_the_first_method_that_can(n, space):
+    parents = pool(n)
     said = {
         name: space.decode(space.encode(recipe)).slots[0].blends["*"]
         for name, recipe in references(parents, seed=0, dtype="bfloat16").items()
     }
-    n = len(parents.digests)
     assert {name: b.method for name, b in said.items() if name != "base"} == dict.fromkeys(
         set(said) - {"base"}, "linear"
     )

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.errors import ConfigError
+from evomerge.methods import METHODS, get
+from evomerge.spaces.likeness import alike
 from evomerge.spaces.parent_choice import ParentChoice
 from evomerge.spaces.references import references
 from evomerge.spaces.weights import WeightsSpace
@@ -18,7 +20,7 @@ from tests.spaces.pools import pool
 
 CASES = (
     (8, {"take": 2, "method": "slerp", "groups": 2}),
-    (5, {"take": 3, "method": "ties", "parts": ["mlp", "head"]}),
+    (5, {"take": 3, "method": "dare_ties", "parts": ["mlp", "head"]}),
     (4, {"take": 3, "method": "task_arithmetic", "groups": 3, "smooth": True, "levels": 6}),
     (3, {"take": 3}),
     (4, {"take": 1, "search": ["weight", "normalize"]}),
@@ -125,13 +127,13 @@ def test_every_gene_of_a_parent_that_takes_part_counts():
         other = genome.copy()
         other[i] = 0.6
         digests.add(found.decode(other).digest)
-    assert len(digests) == 1 + len(moved) == 1 + (3 + 1) + 3 + (3 + 1)  # mlp, head (never trimmed), rest
+    assert len(digests) == 1 + len(moved) == 1 + (3 + 1) + 3 + (3 + 1)  # mlp, head (never masked), rest
 
 
 def test_a_combination_is_the_weights_space_of_its_parents():
     found, parents = SPACES[1], pool(5)
     few = replace(parents, names=("a", "c", "d"), digests=("sha-a", "sha-c", "sha-d"))
-    alone = WeightsSpace(few, method="ties", parts=["mlp", "head"])
+    alone = WeightsSpace(few, method="dare_ties", parts=["mlp", "head"])
     own = np.linspace(0.1, 0.9, alone.size)
     genome = holding.default(found)
     genome[[0, 2, 3]] = 0.9
@@ -144,6 +146,17 @@ def test_fixed_values_go_with_their_parents():
     genome = holding.default(found)
     genome[[0, 2]] = 0.9
     assert found.decode(genome).slots[0].blends["*"].knobs["density"] == (0.2, 0.6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_merges_as_many_of_the_parents_as_it_takes(method):
+    low, high = get(method).arity
+    found = ParentChoice(pool(4), take=max(low, 2 if high is None else high), method=method)
+    genome = holding.default(found)
+    genome[[1, 3]] = [0.8, 0.9]
+    recipe = found.decode(genome)
+    assert present(recipe) == ("d" if high == 1 else "bd")
+    assert alike(found.decode(found.encode(recipe)), recipe)
 
 
 def test_two_of_three_parents_build_and_speak(trio):
@@ -202,6 +215,7 @@ def test_each_parent_of_slerp_is_said_by_an_end_of_its_arc():
     [
         ({}, True),
         ({"method": "linear"}, False),
+        ({"method": "nuslerp"}, False),
         ({"method": "linear", "fixed": {"normalize": False}}, True),
         ({"method": "slerp"}, True),
         ({"take": 3, "method": "ties", "fixed": {"normalize": True}}, False),
@@ -213,10 +227,10 @@ def test_there_is_a_common_scale_where_the_weights_of_those_that_take_part_have_
 
 
 def test_merges_of_more_or_of_other_parents_have_no_genome():
-    of_four = WeightsSpace(pool(4), method="ties", parts=["mlp", "head"])
+    of_four = WeightsSpace(pool(4), method="dare_ties", parts=["mlp", "head"])
     assert SPACES[1].encode(of_four.decode(np.full(of_four.size, 0.5))) is None
     others = replace(pool(3), digests=("sha-a", "sha-b", "sha-x"))
-    foreign = WeightsSpace(others, method="ties", parts=["mlp", "head"])
+    foreign = WeightsSpace(others, method="dare_ties", parts=["mlp", "head"])
     assert SPACES[1].encode(foreign.decode(np.full(foreign.size, 0.5))) is None
 
 

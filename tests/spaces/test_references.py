@@ -26,6 +26,9 @@ SPACES = [
     (3, "base", WeightsSpace, {"method": "dare_ties", "parts": ["head"]}, {"base", *THREE}),
     (3, "sha-a", WeightsSpace, {"method": "linear"}, {"base", *THREE, "average"}),
     (2, "sha-b", WeightsSpace, {"method": "slerp"}, {"base", *TWO}),
+    (2, None, WeightsSpace, {"method": "nuslerp", **KNOTS}, TWO),
+    (3, "base", WeightsSpace, {"method": "multislerp", "groups": 2, "parts": ["norms"]}, THREE),
+    (3, "base", WeightsSpace, {"method": "ties", "fixed": {"normalize": True}}, THREE),  # shares, and no base
     (2, None, ParentChoice, {"take": 1, "method": "linear"}, TWO),
     (3, None, ParentChoice, {"take": 2, "method": "slerp", **KNOTS}, THREE),
     (3, "base", ParentChoice, {"take": 2, "method": "ties"}, {"base", *THREE}),

@@ -178,7 +178,7 @@ def test_checkpoints_and_the_plain_average_are_said_exactly(cut, negative):
 
 
 def test_merges_of_some_of_the_checkpoints_have_weights_of_zero_for_the_others():
-    few = WeightsSpace(pool(2), method="linear")
+    few = WeightsSpace(pool(2), method="linear", per_parent=["weight"])
     found = space(4).encode(few.decode(np.array([0.2, 0.6])))
     assert weights(space(4).decode(found))[0] == pytest.approx([0.25, 0.75, 0.0, 0.0])
 
@@ -186,7 +186,7 @@ def test_merges_of_some_of_the_checkpoints_have_weights_of_zero_for_the_others()
 @given(data=st.data())
 @settings(max_examples=30, deadline=None)
 def test_linear_merges_of_other_spaces_are_said_once_they_are_normalised(data):
-    other = WeightsSpace(pool(4), method="linear", groups=2)
+    other = WeightsSpace(pool(4), method="linear", groups=2, per_parent=["weight"])
     genome = data.draw(holding.genomes(other.size))
     assume(genome[:4].sum() > 0.1 and genome[4:].sum() > 0.1)
     found = space(4, groups=2)

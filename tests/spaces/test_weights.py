@@ -15,7 +15,9 @@ from hypothesis.extra.numpy import arrays
 from evomerge.build import pick
 from evomerge.errors import ConfigError
 from evomerge.methods import METHODS, get
+from evomerge.methods.coefficients import normalised
 from evomerge.recipe_io import from_data
+from evomerge.spaces.knobs import defaults
 from evomerge.spaces.references import references
 from evomerge.spaces.weights import WeightsSpace
 from evomerge.types import VECTORS, Blend, Recipe, Slot
@@ -23,6 +25,7 @@ from tests.spaces import holding
 from tests.spaces.made_up import built
 from tests.spaces.pools import numeric, of_method, pool
 
+STANDING_IN = [name for name, method in METHODS.items() if method.plain]
 #: Ways to cut the model into sets of genes.
 CUTS = (
     {},
@@ -37,6 +40,8 @@ CUTS = (
     {"parts": ["norms", "embeddings"], "mask_all": True},
     {"parts": ["vectors", "down_proj"]},
 )
+#: A gene for each weight, where linear by itself has shares.
+FREE = {"per_parent": ["weight"]}
 BY_HAND = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
 
 
@@ -69,10 +74,20 @@ def weights(recipe, part="*"):
         ("ties", {"per_parent": ["weight", "density"]}, 3 + 3),
         ("ties", {"per_parent": []}, 1 + 1),
         ("ties", {"groups": "per_layer", "parts": ["mlp"]}, 4 * 2 * (3 + 1)),
-        ("ties", {"groups": 2, "parts": ["embeddings"]}, 2 * (3 + 1) + 3),  # outside the blocks, and never trimmed
-        ("ties", {"groups": 2, "parts": ["embeddings"], "mask_all": True}, 2 * (3 + 1) + (3 + 1)),
+        ("dare_ties", {"groups": 2, "parts": ["embeddings"]}, 2 * (3 + 1) + 3),  # outside the blocks, and never masked
+        ("dare_ties", {"groups": 2, "parts": ["embeddings"], "mask_all": True}, 2 * (3 + 1) + (3 + 1)),
+        ("ties", {"fixed": {"normalize": True}}, 2 + 1 + 1),  # shares, density, scale
         ("slerp", {"groups": 2}, 2),
+        ("nuslerp", {}, 1),
+        ("multislerp", {}, 2),
+        ("sce", {}, 2),
         ("passthrough", {}, 1),
+        ("linear", {}, 2),
+        ("linear", {"groups": 3}, 3 * 2),
+        ("linear", {"per_parent": ["weight"]}, 3),
+        ("linear", {"ranges": {"weight": [0, 1]}}, 3),
+        ("linear", {"levels": 11}, 3),
+        ("linear", {"fixed": {"normalize": False}}, 3),
         ("linear", {"search": ["weight", "normalize"]}, 3 + 1),
     ],
 )
@@ -92,8 +107,8 @@ def test_variables_tell_range_scale_step_and_default_of_their_knob():
         "linear",
     )
     assert (weight.leading, weight.default) == (True, pytest.approx(1 / 3 / 2))  # one of three parents
-    assert weight.step == pytest.approx(0.2 / 2)
-    assert (density.name, density.low, density.high, density.scale) == ("density/rest/0/all", 0.2, 1.0, "log")
+    assert weight.step == pytest.approx(1 / 6 / 2)
+    assert (density.name, density.low, density.high, density.scale) == ("density/rest/0/all", 0.05, 1.0, "log")
     assert (density.leading, density.default) == (False, 1.0)
 
 
@@ -103,8 +118,19 @@ def test_the_default_genome_decodes_to_the_defaults(method):
     values = found.decode(np.array([v.default for v in found.variables])).slots[0].blends["*"].knobs
     n = len(of_method(method).digests)
     for knob in get(method).knobs:
-        wanted = (1 / n,) * n if knob.name == "weight" else knob.default
+        wanted = (1 / n,) * n if knob.name == "weight" else middle(knob) if knob.default is None else knob.default
         assert values[knob.name] == (pytest.approx(wanted) if knob.scale != "choice" else wanted)
+
+
+def middle(knob):
+    return (knob.low + knob.high) / 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_a_default_genome_of_a_model(method):
+    found = space(method, model_pool(method))
+    assert 1 <= found.size <= 4
+    assert all(torch.isfinite(t).all() for t in built(found.decode(holding.default(found))))
 
 
 def test_parents_of_one_name_have_genes_of_their_own():
@@ -137,12 +163,23 @@ def test_genes_outside_the_blocks_lie_where_the_group_does_that_they_lie_beside(
         ("linear", {"search": ["weight", "normalize"]}, False),  # choices stay at their default
         ("task_arithmetic", {}, True),
         ("task_arithmetic", {"per_parent": []}, True),
-        ("task_arithmetic", {"fixed": {"normalize": True}}, False),
+        ("task_arithmetic", {"fixed": {"normalize": True}}, True),  # the scale leads
+        ("task_arithmetic", {"fixed": {"normalize": True}, "search": ["weight"]}, False),
         ("task_arithmetic", {"search": ["scale"]}, False),  # nothing leads
         ("ties", {}, True),
-        ("ties", {"fixed": {"normalize": True}}, False),
+        ("ties", {"fixed": {"normalize": True}}, True),  # the scale leads
+        ("ties", {"fixed": {"normalize": True}, "per_parent": ["weight"], "search": ["weight"]}, False),
         ("ties", {"search": ["weight", "normalize"]}, False),
-        ("dare_linear", {"fixed": {"normalize": True}, "mask_all": True}, False),
+        ("nuslerp", {}, False),
+        ("nuslerp", {"per_parent": ["weight"]}, False),
+        ("multislerp", {"per_parent": ["weight"]}, False),
+        ("multislerp", {"fixed": {"normalize_weights": False}}, True),
+        ("karcher", {"per_parent": ["weight"]}, False),
+        ("sce", {}, True),
+        ("ram", {}, False),
+        ("arcee_fusion", {}, False),
+        ("model_stock", {}, True),
+        ("dare_linear", {"fixed": {"normalize": True}, "search": ["weight"], "mask_all": True}, False),
         ("dare_ties", {}, True),
         ("slerp", {}, True),
         ("passthrough", {}, True),
@@ -162,9 +199,18 @@ def test_encode_finds_the_genome_again(data, method, cut):
     found = space(method, search=numeric(method), per_parent=_per_parent(method), **cut)
     g = genome(found, data)
     recipe = found.decode(g)
-    if method == "linear":  # all-zero weights decode to the average instead
+    if normalised(get(method), defaults(get(method), of_method(method))):  # all-zero weights mean the average
         assume(all(sum(b.knobs["weight"]) < len(b.knobs["weight"]) for b in _blends(recipe)))
     assert found.encode(recipe) == pytest.approx(g, abs=1e-9)
+
+
+@given(data=st.data(), cut=st.sampled_from(CUTS), method=st.sampled_from(["linear", "nuslerp", "karcher"]))
+@settings(max_examples=60, deadline=None)
+def test_encode_finds_the_shares_again(data, cut, method):
+    found = space(method, **cut)
+    g = genome(found, data)
+    assume(all(b.knobs["weight"][-1] > 0 for b in _blends(found.decode(g))))  # a share of nothing is any share
+    assert found.encode(found.decode(g)) == pytest.approx(g, abs=1e-9)
 
 
 def _per_parent(method):
@@ -217,12 +263,12 @@ def test_decoding_leaves_the_genome_alone():
 
 
 def test_groups_have_their_own_weights_by_hand():
-    found = space("linear", pool(2), groups=[[0, 1], [1, 4]])
+    found = space("linear", pool(2), groups=[[0, 1], [1, 4]], **FREE)
     assert weights(found.decode(BY_HAND[:4])) == [pytest.approx(w) for w in [(0.1, 0.2)] + [(0.3, 0.4)] * 3]
 
 
 def test_knots_are_interpolated_between_their_values():
-    found = space("linear", pool(2, blocks=5), groups=2, smooth=True)
+    found = space("linear", pool(2, blocks=5), groups=2, smooth=True, **FREE)
     recipe = found.decode(np.array([0.0, 0.2, 1.0, 0.4]))
     wanted = [(0.0, 0.2), (0.25, 0.25), (0.5, 0.3), (0.75, 0.35), (1.0, 0.4)]
     assert weights(recipe) == [pytest.approx(w) for w in wanted]
@@ -242,7 +288,7 @@ def test_groups_run_over_all_stacks_together():
 
 
 def test_named_parts_have_their_own_weights_and_the_rest_shares():
-    found = space("linear", pool(2), parts=["self_attn", "mlp"])
+    found = space("linear", pool(2), parts=["self_attn", "mlp"], **FREE)
     (blends, *_) = [s.blends for s in found.decode(BY_HAND).slots]
     assert list(blends) == ["self_attn", "mlp", "*"]  # the first match wins: the rest comes last
     assert [blends[p].knobs["weight"] for p in blends] == [
@@ -274,7 +320,7 @@ def test_the_final_norm_goes_with_the_norms_of_the_last_group():
     assert recipe.outer["embeddings"].knobs["weight"] == pytest.approx((0.3,))
 
 
-@pytest.mark.parametrize("method", ["ties", "dare_linear", "dare_ties"])
+@pytest.mark.parametrize("method", STANDING_IN)
 def test_vectors_embeddings_and_head_get_the_linear_stand_in_with_the_same_weights(method):
     found = space(method, search=["weight", "density", "scale"], fixed={"normalize": True}, groups=2)
     recipe = found.decode(np.linspace(0.1, 0.9, found.size))
@@ -290,34 +336,37 @@ def test_vectors_embeddings_and_head_get_the_linear_stand_in_with_the_same_weigh
     assert recipe.outer["head"].knobs == recipe.outer["*"].knobs == recipe.slots[-1].blends[VECTORS].knobs
 
 
-@pytest.mark.parametrize("method", ["ties", "dare_linear", "dare_ties"])
+@pytest.mark.parametrize("method", STANDING_IN)
 def test_with_mask_all_the_method_itself_rules_everywhere(method):
-    recipe = space(method, mask_all=True, parts=["norms"]).decode(np.full(8, 0.4))
+    found = space(method, mask_all=True, parts=["norms"])
+    recipe = found.decode(np.full(found.size, 0.4))
     assert {b.method for b in _blends(recipe)} == {method}
     assert all(VECTORS not in s.blends for s in recipe.slots)
 
 
 def test_own_genes_of_norms_rule_the_vectors():
-    found = space("ties", pool(1), parts=["norms"], search=["weight"])
+    found = space("dare_ties", pool(1), parts=["norms"], search=["weight"])
     g = np.zeros(2)
     g[at(found, "weight/norms/0/a")] = 1.0
     blends = found.decode(g).slots[0].blends
-    assert pick(blends, "layers.0.input_layernorm.weight", {"norms", VECTORS}).knobs["weight"] == (1.5,)
-    assert pick(blends, "layers.0.mlp.up_proj.weight", {"mlp"}).knobs["weight"] == pytest.approx((-0.2,))
+    assert pick(blends, "layers.0.input_layernorm.weight", {"norms", VECTORS}).knobs["weight"] == (1.2,)
+    assert pick(blends, "layers.0.mlp.up_proj.weight", {"mlp"}).knobs["weight"] == pytest.approx((0.0,))
 
 
 def test_own_genes_of_vectors_go_to_their_linear_stand_in():
-    found = space("ties", pool(1), parts=["vectors"], search=["weight"])
+    found = space("dare_ties", pool(1), parts=["vectors"], search=["weight"])
     g = np.zeros(2)
     g[at(found, "weight/vectors/0/a")] = 1.0
     blend = pick(found.decode(g).slots[0].blends, "layers.0.input_layernorm.weight", {"norms", VECTORS})
-    assert (blend.method, blend.knobs["weight"]) == ("task_arithmetic", (1.5,))
+    assert (blend.method, blend.knobs["weight"]) == ("task_arithmetic", (1.2,))
 
 
 def test_all_zero_normalised_weights_mean_the_plain_average():
-    assert weights(space("linear").decode(np.zeros(3))) == [(1.0, 1.0, 1.0)] * 4
+    assert weights(space("linear", **FREE).decode(np.zeros(3))) == [(1.0, 1.0, 1.0)] * 4
     assert weights(space("linear", per_parent=[]).decode(np.zeros(1))) == [1.0] * 4
-    opposite = space("task_arithmetic", pool(2), ranges={"weight": [-1, 1]}, fixed={"normalize": True})
+    assert weights(space("karcher", **FREE).decode(np.zeros(3))) == [(1.0, 1.0, 1.0)] * 4
+    given = {"search": ["weight"], "ranges": {"weight": [-1, 1]}, "fixed": {"normalize": True}}
+    opposite = space("task_arithmetic", pool(2), **given)
     assert weights(opposite.decode(np.array([1.0, 0.0]))) == [(1.0, 1.0)] * 4
 
 
@@ -335,7 +384,7 @@ def test_knobs_without_genes_are_fixed_or_at_their_defaults():
 def test_knobs_per_parent_are_tuples_and_others_one_number():
     knobs = space("ties", per_parent=["density"]).decode(np.array([0.2, 0.0, 0.5, 1.0])).slots[0].blends["*"].knobs
     assert isinstance(knobs["weight"], float)
-    assert knobs["density"] == pytest.approx((0.2, 0.2**0.5, 1.0))
+    assert knobs["density"] == pytest.approx((0.05, 0.05**0.5, 1.0))
 
 
 def test_ranges_and_scales_change_what_a_gene_means():
@@ -416,14 +465,28 @@ def test_with_knots_a_choice_is_that_of_the_nearest_one():
 # ---------------------------------------------------------------- references as genomes
 
 EVERYONE = {"parent:a", "parent:b", "parent:c"}
+WHOLE, VOTED = {"base", *EVERYONE, "average"}, {"base", *EVERYONE}
 EXPRESSIBLE = {
     "linear": {*EVERYONE, "average"},
-    "task_arithmetic": {"base", *EVERYONE, "average"},
-    "ties": {"base", *EVERYONE},
-    "dare_linear": {"base", *EVERYONE, "average"},
-    "dare_ties": {"base", *EVERYONE},
     "slerp": {"parent:a", "parent:b"},
-    "passthrough": {"parent:a"},
+    "nuslerp": {"parent:a", "parent:b"},
+    "multislerp": EVERYONE,
+    "karcher": EVERYONE,
+    "task_arithmetic": WHOLE,
+    "ties": VOTED,
+    "dare_linear": WHOLE,
+    "dare_ties": VOTED,
+    "della": VOTED,
+    "della_linear": WHOLE,
+    "breadcrumbs": WHOLE,
+    "breadcrumbs_ties": VOTED,
+    "sce": set(),
+    "ram": set(),
+    "ramplus_tl": set(),
+    "model_stock": set(),
+    "nearswap": {"parent:a"},
+    "arcee_fusion": set(),
+    "passthrough": {"parent:a", "average"},
 }
 
 
@@ -452,7 +515,8 @@ def test_references_are_expressed_where_they_can_be_and_are_then_the_same_model(
 def test_the_genome_of_a_parent_is_its_one_hot_weights():
     found = space("linear", pool(3))
     recipe = references(pool(3), seed=0, dtype="bfloat16")["parent:b"]
-    assert found.encode(recipe).tolist() == [0.0, 1.0, 0.0]
+    assert found.encode(recipe).tolist() == [0.0, 1.0]  # shares of what is left
+    assert space("linear", pool(3), **FREE).encode(recipe).tolist() == [0.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -480,7 +544,7 @@ def test_the_parents_of_slerp_are_the_ends_of_its_arc():
 def test_a_base_that_is_listed_among_the_parents_is_a_parent():
     listed = replace(pool(2), digests=("base", "sha-b"))
     recipe = references(listed, seed=0, dtype="bfloat16")["base"]
-    assert space("linear", listed).encode(recipe).tolist() == [1.0, 0.0]
+    assert space("linear", listed).encode(recipe).tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
@@ -490,6 +554,9 @@ def test_a_base_that_is_listed_among_the_parents_is_a_parent():
         ("task_arithmetic", {"ranges": {"weight": [0, 0.5]}}, EVERYONE),  # no one
         ("task_arithmetic", {"fixed": {"scale": 0.5}}, {*EVERYONE, "average"}),
         ("task_arithmetic", {"fixed": {"normalize": True}}, {"base"}),
+        ("multislerp", {"ranges": {"weight": [0.1, 1]}}, EVERYONE),
+        ("nearswap", {"fixed": {"t": 0.001}}, {"parent:a"}),
+        ("nearswap", {"ranges": {"t_quantile": [0, 0.9]}}, {"parent:a"}),
         ("task_arithmetic", {"per_parent": []}, {*EVERYONE}),
         ("ties", {"fixed": {"density": 0.2}}, EVERYONE),  # would be trimmed
         ("ties", {"ranges": {"density": [0.1, 0.9]}}, EVERYONE),
@@ -579,7 +646,7 @@ def test_weights_that_differ_within_a_group_are_not_expressed():
         ({"per_parent": ["wait"]}, r"space.per_parent: unknown knob of task_arithmetic 'wait'"),
         ({"per_parent": ["scale"]}, r"space.per_parent names scale"),
         ({"ranges": {"weight": [1.5, -0.2]}}, r"space.ranges.weight is \[1.5, -0.2\]; wanted \[low, high\]"),
-        ({"scales": {"weight": "log"}}, r"starts at -0.2 on a log scale"),
+        ({"scales": {"weight": "log"}}, r"starts at -0.5 on a log scale"),
         ({"parts": ["mlp", "mlp"]}, r"space.parts names 'mlp', which has genes already"),
         ({"parts": ["*"]}, r"space.parts names '\*', which has genes already"),
         ({"levels": 1}, r"space.levels is 1; wanted at least 2 values for each number, or null for any"),

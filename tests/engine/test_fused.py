@@ -1,0 +1,135 @@
+"""Compiled kernels have the bits of the eager ones, are compiled once, and are done without if there is no compiler."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+from torch._inductor import config as inductor
+
+from evomerge.engine import fused
+from evomerge.types import Blend
+from tests.engine.held import BASE, Held, digests, written
+
+F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
+KERNELS = {
+    "sum": Blend("task_arithmetic", {"weight": (0.3, -0.7), "scale": 0.9}),
+    "sum by rows": Blend("nuslerp", {"weight": (0.3, 0.7), "nuslerp_flatten": False}),
+    "random election": Blend("dare_ties", {"weight": (0.3, 0.7), "density": 0.4, "normalize": True}),
+    "largest, some of equals": Blend("ties", {"weight": (0.3, 0.7), "density": (0.21, 0.5)}),
+    "by ranks": Blend("della", {"weight": (0.3, 0.7), "density": 0.4}),
+}
+
+
+@pytest.fixture
+def outcomes(monkeypatch) -> list[bool]:
+    """What `compiled` said, call by call."""
+    found: list[bool] = []
+    real = fused.compiled
+
+    def spy(*args) -> bool:
+        found.append(real(*args))
+        return found[-1]
+
+    monkeypatch.setattr(fused, "compiled", spy)
+    return found
+
+
+def family(shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...], *, compiles: bool) -> Held:
+    """Base and parents of these dtypes, near each other: many differences are zero, or equal in magnitude."""
+    random = torch.Generator().manual_seed(0)
+    base = torch.randn(shape, generator=random)
+    tensors = [base + 0.02 * torch.randn(shape, generator=random) for _ in dtypes[1:]]
+    return Held(
+        {BASE: base.to(dtypes[0]), **{d: t.to(k) for d, t, k in zip(digests(9), tensors, dtypes[1:], strict=False)}},
+        compiles=compiles,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind, dtypes, out",
+    [
+        ("sum", (BF16, BF16, BF16), BF16),
+        ("sum by rows", (BF16, F32, BF16), F32),
+        ("random election", (BF16, F32, BF16), F32),
+        ("largest, some of equals", (BF16, BF16, BF16), BF16),
+        ("by ranks", (F32, F32, F32), F16),
+    ],
+)
+def test_compiled_and_eager_have_the_same_bits(kind, dtypes, out, outcomes):
+    shape = (37, 257)  # nine rows of the loop, and a rest that is not compiled
+    eager, compiled = (written(family(shape, dtypes, compiles=c), KERNELS[kind], out) for c in (False, True))
+    assert outcomes and all(outcomes)
+    integers = torch.int32 if out == F32 else torch.int16
+    assert torch.equal(eager.view(integers), compiled.view(integers))
+
+
+@pytest.mark.slow
+def test_twenty_candidates_over_tensors_of_many_sizes_are_compiled_once(outcomes):
+    fused._loop.cache_clear()
+    kinds = (BF16, BF16, BF16)
+    families = [family((rows, 512), kinds, compiles=True) for rows in (4, 5, 6, 100, 1000)]
+    random = torch.Generator().manual_seed(1)
+    before = dict(counters["stats"])
+    for _ in range(20):
+        weights = tuple(torch.rand(2, generator=random).tolist())
+        density = tuple(torch.rand(2, generator=random).tolist())
+        for held in families:
+            written(held, Blend("dare_linear", {"weight": weights, "density": density}), BF16)
+    assert outcomes == [True] * 100
+    assert counters["stats"]["unique_graphs"] - before.get("unique_graphs", 0) == 1
+
+
+# ---------------------------------------------------------------- without a compiler
+
+
+@pytest.fixture
+def fresh(monkeypatch) -> Iterator[None]:
+    """Nothing is known of compilers or compiled, before and after."""
+    monkeypatch.setattr(fused, "_failed", set())
+    for cached in (fused._equipped, fused._loop):
+        cached.cache_clear()
+    yield
+    for cached in (fused._equipped, fused._loop):
+        cached.cache_clear()
+
+
+def test_without_a_compiler_merging_is_eager(fresh, outcomes):
+    with inductor.patch({"cpp.cxx": ("/nowhere/c++",)}):
+        eager, other = (written(family((30, 500), (F32, F32), compiles=c), Blend("linear")) for c in (False, True))
+    assert outcomes == [False] and torch.equal(eager, other)
+
+
+def test_a_compiler_that_fails_is_told_once_and_done_without(monkeypatch, fresh, outcomes, caplog):
+    def fails(*args, **settings):
+        def call(*operands):
+            raise RuntimeError("no such header\nand more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fails)
+    blends = [Blend("linear"), Blend("linear", {"weight": 0.5}), Blend("dare_linear", {"density": 0.5})]
+    with caplog.at_level(logging.WARNING):
+        for blend in blends:
+            eager, other = (written(family((30, 500), (F32, F32), compiles=c), blend) for c in (False, True))
+            assert torch.equal(eager, other)
+    assert outcomes == [False] * 3
+    assert [r.getMessage() for r in caplog.records] == [
+        "compiling failed, merging goes on without (RuntimeError: no such header)"
+    ]
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_missing_compiler(monkeypatch, fresh):
+    def fails(*args, **settings):
+        def call(*operands):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(torch.OutOfMemoryError):
+        written(family((30, 500), (F32, F32), compiles=True), Blend("linear"))
