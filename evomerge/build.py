@@ -21,6 +21,7 @@ NAME = "name:"
 Standing: TypeAlias = dict[str, Any]
 
 
+@torch.no_grad()
 def write(
     recipe: Recipe, family: Family, targets: Mapping[str, torch.Tensor], standing: Standing | None = None
 ) -> None:
@@ -49,6 +50,7 @@ def _remember(standing: Standing | None, name: str, merging: Merging) -> None:
         standing[name] = merging.key
 
 
+@torch.no_grad()
 def write_tensor(
     recipe: Recipe, planned: Mapping[tuple[str, int], Slot], family: Family, name: str, target: torch.Tensor
 ) -> None:

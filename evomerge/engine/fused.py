@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from functools import cache
 from types import FunctionType
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
+from evomerge.methods.entries import BLOCK, LARGE_BLOCK
 from evomerge.methods.settled import Kernel, Measure
 
 #: All stages in one loop: without these, inductor stores what several stages read, as float32 copies of whole tensors.
@@ -25,8 +25,7 @@ Work: TypeAlias = Callable[..., None]
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Operands:
+class Operands(NamedTuple):
     """Matrices (rows, columns) of entries, and what the kernel takes beside them: see `settled.Kernel`."""
 
     base: torch.Tensor | None
@@ -36,14 +35,30 @@ class Operands:
     words: torch.Tensor | None
     extras: Sequence[torch.Tensor]
 
+    def rows(self, first: int, end: int) -> Operands:
+        return Operands(
+            None if self.base is None else self.base[first:end],
+            [parent[first:end] for parent in self.parents],
+            self.numbers,
+            self.column,
+            None if self.words is None else self.words[:, first:end],
+            [extra if len(extra) == 1 else extra[first:end] for extra in self.extras],
+        )
+
 
 class NotCompiled(Exception):
     """A loop could not be compiled; what it was to write may be half written."""
 
 
 def eager(work: Work, kernel: Any, given: tuple[bool, ...], it: Operands, out: torch.Tensor) -> None:
-    """Do `merge` or `add_up` as it stands. given: which of the parents are differences already."""
-    work(kernel, given, it.base, it.parents, it.numbers, it.column, it.words, it.extras, out)
+    """Do `merge` or `add_up` a few rows at a time. given: which of the parents are differences already."""
+    n, columns = it.parents[0].shape
+    step = max(1, BLOCK.get(out.device.type, LARGE_BLOCK) // columns)
+    if step >= n:
+        work(kernel, given, *it, out)
+        return
+    for first in range(0, n, step):
+        work(kernel, given, *it.rows(first, first + step), out[first : first + step] if work is merge else out)
 
 
 def merge(
@@ -116,7 +131,7 @@ def _loop(
         try:
             if state.pop("new", False):
                 _mark(it, out)
-            function(kernel, given, it.base, it.parents, it.numbers, it.column, it.words, it.extras, out)
+            function(kernel, given, *it, out)
         except Exception as e:  # of many kinds: no compiler, no headers, a broken cache
             if isinstance(e, torch.OutOfMemoryError):
                 raise

@@ -27,8 +27,8 @@ SLICE = 1 << 22
 LARGE = 1 << 25
 #: For how many groups of parents what is known of each tensor is kept.
 TOGETHER = 32
-#: Sources, base and entries of a tensor.
-Inputs: TypeAlias = tuple[list[Source], Source | None, Entries]
+#: Sources, base and entries of a tensor, and the pieces that it was laid out in.
+Inputs: TypeAlias = tuple[list[Source], Source | None, Entries, dict[Any, Any] | None]
 T = TypeVar("T")
 
 
@@ -48,7 +48,6 @@ class Merging:
         """Equal keys mean equal tensors, of one family."""
         return (self.blend.method, tuple(sorted(self.blend.knobs.items())), self.pairs, self.base, self.seed)
 
-    @torch.no_grad()
     def write(self, family: Family, target: torch.Tensor, *, again: bool = False) -> None:
         """Write the merged tensor in place, in the target's dtype. Raises MergeError on NaN or infinity.
 
@@ -95,9 +94,9 @@ class Merging:
         return self.base is not None and not any(family.touches(*pair) for pair in self.pairs)
 
     def _pass(self, family: Family, device: torch.device) -> Pass:
-        sources, base, entries = self._inputs(family, device)
+        sources, base, entries, laid = self._inputs(family, device)
         settled = get(self.blend.method).settle(entries, **self.blend.knobs)
-        return Pass(settled, sources, base, entries, _compiles(family))
+        return Pass(settled, sources, base, entries, _compiles(family), laid)
 
     def _inputs(self, family: Family, device: torch.device) -> Inputs:
         """Kept from one candidate to the next while the parents lie on the device."""
@@ -105,10 +104,10 @@ class Merging:
         if key in family.learned.get("together", {}):
             return family.learned["together"][key]  # type: ignore[no-any-return]
         sources, base = self._sources(family, device)
-        found = sources, base, self._entries(family, sources, base, device)
-        if family.placement == "device":
-            _keep(family, key, found)
-        return found
+        entries = self._entries(family, sources, base, device)
+        if family.placement != "device":
+            return sources, base, entries, None
+        return _keep(family, key, (sources, base, entries, {}))
 
     def _entries(self, family: Family, sources: list[Source], base: Source | None, device: torch.device) -> Entries:
         """The entries with what was learned of them before."""

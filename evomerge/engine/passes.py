@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,8 +16,7 @@ from evomerge.methods.entries import Entries
 from evomerge.methods.masks import WIDTH, columns
 from evomerge.methods.settled import Settled
 
-#: Entries of a piece: of a loop that is not compiled on a CPU, and of tensors that do not lie on the device.
-BLOCK = 1 << 16
+#: Entries of a piece of tensors that do not lie on the device.
 STREAMED = 1 << 22
 
 
@@ -29,6 +28,16 @@ class Piece(NamedTuple):
     columns: int
 
 
+class Laid(NamedTuple):
+    """A piece laid out: base and parents as matrices, and for kernels that draw their columns and row words."""
+
+    piece: Piece
+    base: torch.Tensor | None
+    parents: Sequence[torch.Tensor]
+    column: torch.Tensor | None
+    words: torch.Tensor | None
+
+
 @dataclass(eq=False)
 class Pass:
     """What merges one tensor: sources and base on the way to a device, and what the method settled."""
@@ -38,10 +47,11 @@ class Pass:
     base: Source | None
     entries: Entries
     compiles: bool = False
+    laid: dict[Any, list[Laid]] | None = None  # of earlier passes over the same sources
 
     @cached_property
     def numbers(self) -> torch.Tensor:
-        return torch.tensor(self.settled.numbers, dtype=torch.float32, device=self.entries.device)
+        return _as_tensor(self.settled.numbers, self.entries.device)
 
     @cached_property
     def given(self) -> tuple[bool, ...]:
@@ -111,9 +121,14 @@ class Pass:
     def _size(self) -> int:
         """Entries of a piece, at least."""
         made = max((source.piece for source in self._inputs), default=0)
-        if made or not self.compiles or any(source.whole is None for source in self._inputs):
-            return made or (BLOCK if self.entries.device.type == "cpu" else STREAMED)
-        return self.entries.n
+        if made or not self._here:
+            return made or STREAMED
+        return max(1, self.entries.n)
+
+    @property
+    def _here(self) -> bool:
+        """Whether everything lies on the device."""
+        return all(source.whole is not None for source in self._inputs)
 
     @cached_property
     def _inputs(self) -> list[Source]:
@@ -121,13 +136,26 @@ class Pass:
 
     def _operands(self, start: int, stop: int) -> Iterator[tuple[Piece, fused.Operands]]:
         """What each piece is merged of, one after the other."""
+        for it in self._lay(start, stop):
+            extras = self._extras(it.piece) if self.settled.extras else ()
+            yield it.piece, fused.Operands(it.base, it.parents, self.numbers, it.column, it.words, extras)
+
+    def _lay(self, start: int, stop: int) -> Iterable[Laid]:
+        """The pieces laid out: kept where that makes no copies."""
+        if self.laid is None or not self._here:
+            return self._layout(start, stop)
+        key = (start, stop, self.settled.kernel.random, self.settled.width if self._vectors else 0)
+        if key not in self.laid:
+            self.laid[key] = list(self._layout(start, stop))
+        return self.laid[key]
+
+    def _layout(self, start: int, stop: int) -> Iterator[Laid]:
         pieces = list(self._pieces(start, stop))
         spans = [(piece.start, piece.stop) for piece in pieces]
         for piece, brought in zip(pieces, streams.brought(self._inputs, spans, self.entries.device), strict=True):
             matrices = [entries.view(-1, piece.columns) for entries in brought]
             base, parents = (None, matrices) if self.base is None else (matrices[0], matrices[1:])
-            column, words = self._place(piece)
-            yield piece, fused.Operands(base, parents, self.numbers, column, words, self._extras(piece))
+            yield Laid(piece, base, parents, *self._place(piece))
 
     def _place(self, piece: Piece) -> tuple[torch.Tensor, torch.Tensor] | tuple[None, None]:
         """Columns and row words of a piece, for kernels that draw."""
@@ -180,6 +208,11 @@ class Pass:
             return extra.reshape(-1)[at]
         width = self.settled.width
         return extra.expand(self.entries.n // width, width)[at // width, at % width]
+
+
+@lru_cache(1 << 10)
+def _as_tensor(numbers: tuple[tuple[float, ...], ...], device: torch.device) -> torch.Tensor:
+    return torch.tensor(numbers, dtype=torch.float32, device=device)
 
 
 def _rows(start: int, stop: int, columns: int, size: int) -> Iterator[Piece]:

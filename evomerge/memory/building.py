@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evomerge.engine.passes import BLOCK, STREAMED
+from evomerge.engine.passes import STREAMED
 from evomerge.memory.passes import FLOAT32
-from evomerge.methods.entries import LARGE_BLOCK
+from evomerge.methods.entries import BLOCK, LARGE_BLOCK
 from evomerge.methods.magnitudes import LARGE_STRETCH, STRETCH
 from evomerge.methods.masks import WIDTH
 
@@ -24,12 +24,12 @@ COUNTING = 32 << 20
 
 def merging(shape: Shape, n_parents: int, *, on_cpu: bool) -> int:
     """Peak of a tensor's pieces while they are merged. The factor is measured: the largest of all methods."""
-    return (5 * n_parents + 5) * min(BLOCK if on_cpu else STREAMED, shape.largest) * FLOAT32
+    return (5 * n_parents + 5) * min(BLOCK["cpu"] if on_cpu else STREAMED, shape.largest) * FLOAT32
 
 
 def learning(shape: Shape, n_parents: int, *, on_cpu: bool) -> int:
     """Peak of a tensor's blocks while a method looks at them: of all parents, of one of them, or while it is sorted."""
-    block, stretch = (BLOCK, STRETCH["cpu"]) if on_cpu else (LARGE_BLOCK, LARGE_STRETCH)
+    block, stretch = (BLOCK["cpu"], STRETCH["cpu"]) if on_cpu else (LARGE_BLOCK, LARGE_STRETCH)
     looking = (6 * max(3, n_parents) + 5) * min(block, shape.largest)
     return max(looking, SORTING * min(stretch, shape.largest)) * FLOAT32
 
