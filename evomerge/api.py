@@ -95,7 +95,7 @@ def search(
     folder = Path(str(cfg.run))
     with _checking(progress):
         prepared = preparation.prepare(cfg, folder, force=force)
-        preparation.place_parents(prepared, cfg)
+        prepared = preparation.place_parents(prepared, cfg)
     with _shown(progress, watch) as told:
         command = {"overrides": words, "config_dirs": dirs, "cwd": str(Path.cwd())}
         launch.run(prepared, folder, command, watch=told)

@@ -24,7 +24,7 @@ from evomerge.models.shards import Outline, write_shards
 from evomerge.recipe_io import read_yaml, to_yaml
 from evomerge.types import Recipe
 
-#: Parameters of a model from which on its merging is compiled even for one candidate: that takes some ten seconds.
+#: Parameters of a model from which on a CPU's merging is compiled even for one candidate: it takes some ten seconds.
 COMPILED = 1 << 31
 
 
@@ -74,7 +74,7 @@ def export(
 
 def pieces(recipe: Recipe, family: Family, name: str, device: torch.device) -> Iterator[torch.Tensor]:
     """One merged tensor in out_dtype, cut into consecutive pieces. Raises MergeError on NaN or infinity."""
-    _expect_no_other(family)
+    _expect_no_other(family, device)
     dtype = pick_dtype(recipe.out_dtype)
     for _, merged in build.merge_tensor(recipe, build.layers(recipe), family, name, device):
         piece = merged.to(dtype)
@@ -84,10 +84,13 @@ def pieces(recipe: Recipe, family: Family, name: str, device: torch.device) -> I
     _forget(family)
 
 
-def _expect_no_other(family: Family) -> None:
-    """What pays over many candidates, and changes no bit, is not worth it for one."""
+def _expect_no_other(family: Family, device: torch.device) -> None:
+    """What pays over many candidates, and changes no bit, is not worth it for one.
+
+    On CUDA compiled loops have bits of their own, so there the model is merged as its candidate was.
+    """
     family.placement = family.placement or "disk"
-    if family.compiles is None:
+    if family.compiles is None and device.type != "cuda":
         family.compiles = sum(map(math.prod, family.shapes.values())) >= COMPILED
 
 

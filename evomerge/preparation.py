@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,22 +88,25 @@ def prepare(cfg: DictConfig, folder: Path, *, force: bool = False) -> Prepared:
     return Prepared(plan, identity_of(cfg, family, tasks, plan, dtype), notes, advice, force)
 
 
-def place_parents(prepared: Prepared, cfg: DictConfig) -> None:
-    """Decide where the parents lie, after what the evaluator needs. Raises ConfigError if the search fits nowhere."""
+def place_parents(prepared: Prepared, cfg: DictConfig) -> Prepared:
+    """Decide where the parents lie, after what the evaluator needs, and tell it.
+
+    Raises ConfigError if the search fits nowhere.
+    """
     try:
-        _place(prepared, cfg)
+        return replace(prepared, advice=(*prepared.advice, *_place(prepared, cfg)))
     except BaseException:
         prepared.plan.executor.close()
         raise
 
 
-def _place(prepared: Prepared, cfg: DictConfig) -> None:
+def _place(prepared: Prepared, cfg: DictConfig) -> tuple[str, ...]:
     from evomerge.memory import words
     from evomerge.memory.planning import dearest, devices_given, devices_of, plan_search, settle, workers_here
 
     plan, evaluator = prepared.plan, prepared.plan.evaluator
     if getattr(evaluator.backend, "remote", False):
-        return
+        return ()
     found, _ = plan_search(
         evaluator.family,
         evaluator.tasks,
@@ -116,7 +119,9 @@ def _place(prepared: Prepared, cfg: DictConfig) -> None:
         devices=devices_of(evaluator.backend, devices_given(plain(cfg.executor))),
         residency=residency_of(cfg),
     )
-    words.check(settle(found, evaluator))
+    settled = settle(found, evaluator)
+    words.check(settled)
+    return (words.sentence(settled),)
 
 
 def _cheap(cfg: DictConfig) -> dict[str, Any]:

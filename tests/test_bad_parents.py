@@ -192,7 +192,7 @@ MODELS = [{"model": "{a}", "parameters": {"weight": 1.0}}, {"model": "{b}", "par
 SLICES = [{"sources": [{"model": "{a}", "layer_range": [0, 9], "parameters": {"weight": 1}}]}]
 MERGEKIT = {  # changes of a good file -> what the message must hold
     "key": ({"merge_methd": "ties"}, ["merge_methd", "merge_method"]),
-    "method": ({"merge_method": "della"}, ["della", "ties"]),
+    "method": ({"merge_method": "dela"}, ["dela", "della"]),
     "nearest method": ({"merge_method": "task_arithmetc"}, ["task_arithmetic"]),
     "no base": ({"base_model": None}, ["base_model"]),
     "no weight": ({"models": [{"model": "{a}"}, {"model": "{b}"}], "merge_method": "linear"}, ["weight"]),

@@ -240,6 +240,43 @@ def test_adapters_merge_as_checkpoints_with_their_differences_do(pico, tmp_path,
     torch.testing.assert_close(left, ground)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # PEFT's, of tied embeddings
+@pytest.mark.parametrize("method", ["linear", "task_arithmetic", "ties"])
+def test_no_tensor_that_is_made_of_an_adapter_outlives_its_candidate(pico, tmp_path, method):
+    options = {"target_modules": ["q_proj"], "modules_to_save": ["up_proj"]}
+    adapters = [make_adapter(pico["base"], tmp_path / str(k), seed=k, r=2, **options) for k in (1, 2)]
+    lora = open_family([str(a) for a in adapters], str(pico["base"]))
+    lora.placement = "device"
+    recipe = uniform(lora.pool(), lora.pool().digests, Blend(method, {}), 0, "float32")
+    build.write(recipe, lora, {name: torch.empty(shape) for name, shape in lora.shapes.items()}, {})
+    wholes = {lora.home(lora.pool().base, name, CPU).data_ptr() for name in lora.shapes}
+    kept = [inputs for key, inputs in lora.learned["together"].items() if key[0] == "inputs"]
+    assert kept
+    for sources, *_ in kept:
+        assert {source.whole.data_ptr() for source in sources if source.whole is not None} <= wholes
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_another_block_of_a_parent_differs_from_the_base_by_all_that_it_is(pico, tmp_path):
+    """Of the base itself, too, and of an adapter as of the checkpoint that it stands for."""
+    adapter = make_adapter(pico["base"], tmp_path / "1", seed=1, r=2, target_modules=["q_proj"])
+    family = open_family([str(adapter), str(pico["base"])], str(pico["base"]))
+    pool = family.pool()
+    blend = Blend("task_arithmetic", {"weight": 0.5})
+    recipe = uniform(pool, pool.digests, blend, 0, "float32")
+    (stack,) = family.stacks
+    for parent in (0, 1):
+        moved = replace(recipe.slots[0], sources=((parent, stack, 0), (parent, stack, 1)), blends={"*": blend})
+        planned = build.layers(replace(recipe, slots=(moved, *recipe.slots[1:])))
+        for rest in ("self_attn.q_proj.weight", "mlp.up_proj.weight"):
+            names = [f"{stack}.{block}.{rest}" for block in (0, 1)]
+            base = family.read(pool.base, names[0], CPU)
+            one, other = (family.read(pool.digests[parent], name, CPU) for name in names)
+            found = torch.empty_like(base)
+            build.write_tensor(recipe, planned, family, names[0], found)
+            torch.testing.assert_close(found, base + 0.5 * (one - base) + 0.5 * (other - base))
+
+
 def explicit(method, base, deltas, digests):
     """The same merge of whole tensors in memory, under the same names."""
     name = "model.layers.0.self_attn.q_proj.weight"

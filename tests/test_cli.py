@@ -129,7 +129,7 @@ def test_other_methods_and_optimizers_run_too(command, tmp_path, method):
     optimizer = "uniform" if method == "slerp" else "cma_es"
     kept = [c for c in command if not c.startswith("control.")]
     more = [f"space.method={method}", f"optimizer={optimizer}", "budget.evaluations=3", "control=none", "subset=random"]
-    assert main([*kept, *more, "subset.n=10", f"run={tmp_path}"]) == 0
+    assert main([*kept, *more, "space.groups=2", "subset.n=10", f"run={tmp_path}"]) == 0
     assert len(evaluations(tmp_path)) == 3
 
 

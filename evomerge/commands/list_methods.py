@@ -9,7 +9,10 @@ from evomerge.methods.coefficients import normalised
 from evomerge.spaces.knobs import by_default, usual
 from evomerge.types import Knob, Method
 
-NOTE = "* searched by default, normalised weights as shares: one gene fewer than parents"
+NOTE = (
+    "* searched by default, normalised weights as shares: one gene fewer than parents\n"
+    "  Defaults are those of recipes; searches hold normalize at false where differences are merged."
+)
 BASE = {"deltas": "yes", "tensors": "no", "either": "optional"}
 
 

@@ -132,8 +132,10 @@ def _compiled_difference(method: Method, device: torch.device) -> float:
     values = made.entries.read(0, made.entries.n, range(made.entries.parents))
     operands = fused.Operands(None, [v.view(-1, WIDTH) for v in values], made.numbers, column, words, ())
     out = torch.empty(96, WIDTH, device=device)
-    if not fused.compiled(fused.merge, made.settled.kernel, made.given, operands, out):
-        raise StepFailed("there is a compiler, and it fails", {"compiler": True})
+    try:
+        fused.compiled(fused.merge, made.settled.kernel, made.given, operands, out)
+    except fused.NotCompiled as e:
+        raise StepFailed("there is a compiler, and it fails", {"compiler": True}) from e
     return float((out - merged(made)).abs().max())
 
 

@@ -54,6 +54,8 @@ class Merging:
         again: it will be written many times, with other knobs; then it pays to know the parents' largest entries.
         """
         target = target.detach()
+        if not target.numel():
+            return
         if self._untouched(family):
             target.copy_(family.home(*self._base, target.device))
             return
@@ -69,6 +71,8 @@ class Merging:
     def boxes(self, family: Family, within: Box | None, device: torch.device) -> Iterator[tuple[Box, torch.Tensor]]:
         """The merged tensor, or the box `within` it, as (box, float32 slice on the device), in row-major order."""
         whole = tuple(slice(0, n) for n in self.shape)
+        if 0 in self.shape:
+            return
         if self._untouched(family):
             ground = family.home(*self._base, device)
             yield from ((box, ground[box].to(device).float()) for box in _slices(within or whole))
@@ -90,8 +94,10 @@ class Merging:
         return self.base
 
     def _untouched(self, family: Family) -> bool:
-        """Whether the tensor is the base's: adapters leave most of it alone."""
-        return self.base is not None and not any(family.touches(*pair) for pair in self.pairs)
+        """Whether the tensor is the base's own: adapters leave most of it alone."""
+        if self.base is None:
+            return False
+        return all(name == self._base[1] and not family.touches(digest, name) for digest, name in self.pairs)
 
     def _pass(self, family: Family, device: torch.device) -> Pass:
         sources, base, entries, laid = self._inputs(family, device)
@@ -99,15 +105,16 @@ class Merging:
         return Pass(settled, sources, base, entries, _compiles(family), laid)
 
     def _inputs(self, family: Family, device: torch.device) -> Inputs:
-        """Kept from one candidate to the next while the parents lie on the device."""
+        """Kept from one candidate to the next while the parents lie on the device, and only they."""
         key = ("inputs", self.pairs, self.base, self.seed, str(device))
-        if key in family.learned.get("together", {}):
-            return family.learned["together"][key]  # type: ignore[no-any-return]
+        kept = family.learned.get(self._shelf(key), {})
+        if key in kept:
+            return kept[key]  # type: ignore[no-any-return]
         sources, base = self._sources(family, device)
         entries = self._entries(family, sources, base, device)
-        if family.placement != "device":
+        if family.placement != "device" or not all(source.lasting for source in sources):
             return sources, base, entries, None
-        return _keep(family, key, (sources, base, entries, {}))
+        return self._keep(family, key, (sources, base, entries, {}))
 
     def _entries(self, family: Family, sources: list[Source], base: Source | None, device: torch.device) -> Entries:
         """The entries with what was learned of them before."""
@@ -117,14 +124,27 @@ class Merging:
             reader(sources, base),
             (mask_key(self.seed, "", self.pairs[0][1]), *(mask_key(self.seed, *pair) for pair in self.pairs)),
             device,
-            joint=_keep(family, ("joint", self.pairs, self.base, place), {}),
+            joint=self._keep(family, ("joint", self.pairs, self.base, place), {}),
             own=tuple(family.learned.setdefault((pair, self.base, place), {}) for pair in self.pairs),
             ground=None if base is None else lambda start, stop: base.flat(start, stop).float(),
             pick=picker(sources, base),
             adder=lambda *what: self._totals(family, sources, base, device, *what),
             model=lambda: self._everywhere(family, device),
-            model_learned=_keep(family, ("model", self._digests, self.base and self.base[0], place), {}),
+            model_learned=self._keep(family, ("model", self._digests, self.base and self.base[0], place), {}),
         )
+
+    def _keep(self, family: Family, key: tuple[Any, ...], found: T) -> T:
+        """What is known of several parents together, under its key: where a search picks parents, of the last ones."""
+        shelf = self._shelf(key)
+        kept = family.learned.setdefault(shelf, {})
+        if key not in kept and len(kept) >= (TOGETHER if shelf == "together" else 1) * len(family.shapes):
+            del kept[next(iter(kept))]
+        return kept.setdefault(key, found)  # type: ignore[no-any-return]
+
+    def _shelf(self, key: tuple[Any, ...]) -> Hashable:
+        """Where that is kept. What is large is one per tensor, and so is what refers to it."""
+        large = get(self.blend.method).keeps > 0 and key[0] != "model"
+        return ("large", key[0]) if large else "together"
 
     def _totals(
         self,
@@ -156,24 +176,16 @@ class Merging:
         return found
 
     def _sources(self, family: Family, device: torch.device) -> tuple[list[Source], Source | None]:
-        deltas = self.base is not None
-        sources = [source_of(family, *pair, device, deltas=deltas) for pair in self.pairs]
-        return sources, Stored(family.home(*self._base, device), device) if deltas else None
+        over = self.base[1] if self.base else None
+        sources = [source_of(family, *pair, device, over=over) for pair in self.pairs]
+        return sources, Stored(family.home(*self.base, device), device) if self.base else None
 
     def _bounded(self, merging: Pass, dtype: torch.dtype) -> bool:
         """Whether no entry can be infinite, by the largest that went in: cheaper than a look at all that came out."""
         entries = merging.entries
-        largest = max(entries.each(peak), default=0.0)
+        largest = max(1.0, *entries.each(peak))  # 1: the coefficients themselves must be float32
         ground = 0.0 if entries.ground is None else entries.once(ground_peak)
         return merging.settled.gain * largest + ground < torch.finfo(dtype).max / 2
-
-
-def _keep(family: Family, key: Hashable, found: T) -> T:
-    """What is known of several parents together, under its key: where a search picks parents, of the last ones."""
-    kept = family.learned.setdefault("together", {})
-    if key not in kept and len(kept) >= TOGETHER * len(family.shapes):
-        del kept[next(iter(kept))]
-    return kept.setdefault(key, found)  # type: ignore[no-any-return]
 
 
 def _compiles(family: Family) -> bool:

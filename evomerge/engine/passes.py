@@ -201,7 +201,7 @@ class Pass:
             words,
             [self._extra_at(extra, at) for extra in self.settled.extras],
         )
-        fused.eager(fused.merge, self.settled.kernel, self.given, operands, out)
+        fused.merge(self.settled.kernel, self.given, *operands, out)
 
     def _extra_at(self, extra: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         if extra.numel() == self.entries.n:

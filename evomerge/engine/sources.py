@@ -1,4 +1,4 @@
-"""Where the entries of one parent's tensor come from: stored whole, or made from the factors of an adapter."""
+"""Where the entries of one parent's tensor come from: stored whole, or made with the factors of an adapter."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ class Source(Protocol):
     """One parent's tensor. `is_delta`: its entries are the difference from the base already, in float32.
 
     whole: all of it, flat, if it lies on the device. away: the same on the host, whence it is brought piece by piece.
-    piece: how many entries are best asked for at a time, 0 for any number.
+    piece: how many entries are best asked for at a time, 0 for any number. lasting: it may be kept from one candidate
+    to the next, for it holds nothing that the family does not hold, too.
     """
 
     is_delta: bool
+    lasting: bool
     dtype: torch.dtype
     piece: int
     whole: torch.Tensor | None
@@ -42,10 +44,12 @@ class Stored:
 
     piece = 0
 
-    def __init__(self, tensor: torch.Tensor, device: torch.device, *, is_delta: bool = False) -> None:
+    def __init__(
+        self, tensor: torch.Tensor, device: torch.device, *, is_delta: bool = False, lasting: bool = True
+    ) -> None:
         self._tensor, self._device = tensor, device
         self._flat, self.dtype = tensor.reshape(-1), tensor.dtype
-        self.is_delta = is_delta
+        self.is_delta, self.lasting = is_delta, lasting
         here = tensor.device.type == device.type and device.index in (None, tensor.device.index)
         self.whole: torch.Tensor | None = self._flat if here else None
         self.away: torch.Tensor | None = None if here else self._flat
@@ -66,7 +70,7 @@ class LowRank:
     the whole.
     """
 
-    is_delta = True
+    is_delta = lasting = True
     dtype = torch.float32
     whole: torch.Tensor | None = None
     away: torch.Tensor | None = None
@@ -98,14 +102,38 @@ class LowRank:
         return made[first - start : end - start]
 
 
-def source_of(family: Family, digest: str, name: str, device: torch.device, *, deltas: bool) -> Source:
-    """A parent's tensor; an adapter's as its difference from the base where differences are wanted."""
-    if deltas and family.is_adapter(digest):
-        factors = family.factors(digest, name, device)
-        if factors is not None:
-            return LowRank(*factors)
-        return Stored(family.delta(digest, name, device), device, is_delta=True)
-    return Stored(family.home(digest, name, device), device)
+class Adapted:
+    """An adapter's tensor, its base's plus left @ right: float32, made a few rows at a time."""
+
+    is_delta = False
+    lasting = True
+    dtype = torch.float32
+    whole: torch.Tensor | None = None
+    away: torch.Tensor | None = None
+
+    def __init__(self, ground: Stored, change: LowRank) -> None:
+        self._ground, self._change, self.piece = ground, change, change.piece
+
+    def flat(self, start: int, stop: int) -> torch.Tensor:
+        return self._ground.flat(start, stop).float() + self._change.flat(start, stop)
+
+    def box(self, box: Box) -> torch.Tensor:
+        return self._ground.box(box).float() + self._change.box(box)
+
+
+def source_of(family: Family, digest: str, name: str, device: torch.device, *, over: str | None) -> Source:
+    """A parent's tensor, or an adapter's difference where that is wanted: from the base's tensor `over`."""
+    if not family.is_adapter(digest):
+        return Stored(family.home(digest, name, device), device)
+    ground = Stored(family.home(family.model.digest, name, device), device)
+    if not family.touches(digest, name):
+        return ground
+    factors = family.factors(digest, name, device)
+    if factors is not None:
+        return LowRank(*factors) if name == over else Adapted(ground, LowRank(*factors))
+    if name == over:
+        return Stored(family.delta(digest, name, device), device, is_delta=True, lasting=False)
+    return Stored(family.home(digest, name, device), device, lasting=False)
 
 
 def reader(sources: Sequence[Source], base: Source | None) -> Callable[[int, int, Sequence[int]], list[torch.Tensor]]:

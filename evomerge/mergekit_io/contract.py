@@ -19,6 +19,8 @@ _WAYS_OUT = {
 
 def check_method(method: object, where: str) -> str:
     """The method's name. Raises MergeError for one that mergekit 0.1.5 does not have either."""
+    if method is None:
+        raise MergeError(f"{where} has no merge_method. Add one of {', '.join(sorted(DIALECTS))}.")
     if not isinstance(method, str) or method not in DIALECTS:
         raise MergeError(f"{where}: {unknown('merge_method', str(method), DIALECTS)}")
     return method

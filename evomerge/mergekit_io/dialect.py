@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -17,6 +18,7 @@ Scope: TypeAlias = Literal["shared", "input", "non_base"]
 class Parameter:
     """A parameter of a mergekit method. `knob` is ours (None: it changes no result); `default` None: required.
 
+    `least`: the smallest value with a meaning, of this method alone: slerp's t may be negative, nearswap's may not.
     Scope "shared" has one value per tensor, "input" one per model, "non_base" one per model other than the base.
     """
 
@@ -25,6 +27,7 @@ class Parameter:
     scope: Scope
     default: float | bool | None
     kind: Kind = "number"
+    least: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ def _flag(name: str, default: bool) -> Parameter:
     return Parameter(name, name, "shared", default, "flag")
 
 
-def _number(name: str, default: float | None, scope: Scope = "shared") -> Parameter:
-    return Parameter(name, name, scope, default)
+def _number(name: str, default: float | None, scope: Scope = "shared", *, least: float = -math.inf) -> Parameter:
+    return Parameter(name, name, scope, default, least=least)
 
 
 _INT8_MASK = Parameter("int8_mask", None, "shared", False, "flag")
@@ -74,9 +77,9 @@ def _of_differences(
     return Dialect(parameters, silent=silent, absent=True, random=random)
 
 
-_GAMMA = _number("gamma", 0.01, "non_base")
+_GAMMA = _number("gamma", 0.01, "non_base", least=0.0)
 _EPSILON = Parameter("epsilon", "epsilon_frac", "non_base", 0.15)
-_RAM_EPSILON = _number("epsilon", 1e-5)
+_RAM_EPSILON = _number("epsilon", 1e-5, least=0.0)
 
 #: By method, with mergekit's defaults, which are not always ours.
 DIALECTS: Mapping[str, Dialect] = {
@@ -121,7 +124,7 @@ DIALECTS: Mapping[str, Dialect] = {
     "model_stock": Dialect(
         (_flag("filter_wise", False),), models=(2, None), silent={"clamp_t": "none", "t_scale": 1.0}
     ),
-    "nearswap": Dialect((_number("t", None),), models=(1, 1)),
+    "nearswap": Dialect((_number("t", None, least=0.0),), models=(1, 1)),
     "arcee_fusion": Dialect(models=(1, 1), silent={"iqr_factor": 1.5}),
     "passthrough": Dialect((_number("scale", 1.0, "input"),), base="ignored", models=(1, 1)),
 }

@@ -15,6 +15,8 @@ from evomerge.mergekit_io.references import Reference, parse_reference
 from evomerge.mergekit_io.settings import Settings, parse
 
 DTYPES = ("float32", "bfloat16", "float16")
+#: Keys that no recipe of ours has.
+_THEIRS = ("merge_method", "models", "slices")
 _KEYS = (
     *("merge_method", "models", "slices", "modules", "base_model", "parameters", "dtype", "out_dtype"),
     *("tokenizer_source", "tokenizer", "chat_template"),
@@ -56,12 +58,12 @@ class Document:
 
 
 def is_mergekit(path: Path) -> bool:
-    """Whether the file is a YAML mapping with a merge_method."""
+    """Whether the file is a YAML mapping with one of mergekit's own keys."""
     try:
         raw = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return False
-    return isinstance(raw, dict) and "merge_method" in raw
+    return isinstance(raw, dict) and not raw.keys().isdisjoint(_THEIRS)
 
 
 def read_document(path: Path) -> Document:

@@ -198,6 +198,10 @@ def _value(parameter: Parameter, spot: Spot, model: Input | None, name: str) -> 
             f"{spot.part.where}: {parameter.name} of '{name}' is {value:g} at its depth; wanted whole numbers. Give "
             "one number in place of the list."
         )
+    if value < parameter.least:
+        raise MergeError(
+            f"{spot.part.where}: {parameter.name} of '{name}' is {value:g}; wanted {parameter.least:g} or more."
+        )
     return value
 
 

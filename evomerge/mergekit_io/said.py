@@ -94,7 +94,7 @@ def _as_theirs(parameter: Parameter, value: KnobValue | None, name: str) -> floa
         )
     if parameter.kind == "flag":
         return bool(value)
-    return int(number(value)) if parameter.kind == "count" else number(value)
+    return round(number(value)) if parameter.kind == "count" else number(value)
 
 
 def _by_parent(knob: str, knobs: Knobs, parents: Sequence[int]) -> dict[int, float]:
@@ -109,8 +109,7 @@ def _by_parent(knob: str, knobs: Knobs, parents: Sequence[int]) -> dict[int, flo
 def _check_sayable(method: Method, knobs: Knobs, said: Said, name: str) -> None:
     for knob, wanted in DIALECTS[method.name].silent.items():
         given = knobs[knob]
-        equal = isinstance(given, tuple) and len(set(given)) == 1  # mergekit's has the same for all
-        if given != wanted and not equal:
+        if given != wanted and not _alike(method, knob, given):
             raise MergeError(
                 f"'{name}' is merged by {method.name} with {knob} {given}, and mergekit knows no other than {wanted}. "
                 f"Search with space.fixed.{knob}={wanted} for recipes that mergekit is to build."
@@ -120,6 +119,12 @@ def _check_sayable(method: Method, knobs: Knobs, said: Said, name: str) -> None:
             f"'{name}' is rescaled by 1/density (inv_p), which mergekit cannot: it restores the L1 norm. Search "
             "with space.fixed.rescale=l1 for recipes that mergekit is to build."
         )
+
+
+def _alike(method: Method, knob: str, given: KnobValue | None) -> bool:
+    """Whether all parents have the same of a knob, as all have in mergekit."""
+    known = method.knob(knob)
+    return known is not None and known.per_parent and (not isinstance(given, tuple) or len(set(given)) == 1)
 
 
 def _without_base(recipe: Recipe, sources: Sequence[Source], said: Said, name: str) -> Said:

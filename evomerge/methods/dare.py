@@ -68,12 +68,17 @@ def _settled(
 
 
 def gain(kernel: Consensus, coefficients: Sequence[float], weights: Sequence[float], scale: float) -> float:
-    """See Settled. A mean of agreeing entries is bounded by the largest of them, unless a weight is negative."""
+    """See Settled. A mean of agreeing entries is bounded by the largest of them, unless a weight is negative.
+
+    Before they are scaled and divided, entries are added up.
+    """
+    total = sum(map(abs, coefficients))
     if not kernel.normalize:
-        return abs(scale) * sum(map(abs, coefficients))
+        return max(1.0, abs(scale)) * total
     if min(weights) < 0:
         return float("inf")
-    return abs(scale) * max((abs(c) / w for c, w in zip(coefficients, weights, strict=True) if w > 0), default=0.0)
+    mean = max((abs(c) / w for c, w in zip(coefficients, weights, strict=True) if w > 0), default=0.0)
+    return max(total, abs(scale) * mean, mean)
 
 
 def factors_of(entries: Entries, densities: Sequence[float], rescale: str) -> tuple[float, ...]:

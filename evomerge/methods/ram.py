@@ -44,7 +44,7 @@ def ramplus_tl(entries: Entries, *, r: float = 0.1, alpha: float = 0.2, epsilon:
 def _settled(boosts: tuple[float, ...], epsilon: float) -> Settled:
     if not epsilon >= 0:
         raise MergeError(f"epsilon is {epsilon}; wanted 0 or more: the size above which a difference counts.")
-    return Settled(Shared(), (boosts, (epsilon,) * len(boosts)), gain=max(1.0, *map(abs, boosts)))
+    return Settled(Shared(), (boosts, (epsilon,) * len(boosts)), gain=max(len(boosts), *map(abs, boosts)))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from evomerge.errors import ConfigError, unknown
+from evomerge.errors import ConfigError, MergeError, unknown
 from evomerge.methods.entries import CPU, Entries
 from evomerge.methods.kernels import Optional, Values, agreed, reaches, summed
 from evomerge.methods.masks import WIDTH, tie_word
@@ -167,6 +167,11 @@ def tabulate(entries: Entries) -> Table:
     nonzero = 0
     for start, values in entries.blocks():
         spread = variance(values)
+        if spread.isnan().any():
+            raise MergeError(
+                "a tensor's differences are NaN, infinite, or too large for a variance over the parents, and "
+                "finite ones are wanted. Leave out the parent that they come from, or repair its files."
+            )
         bins = spread.view(torch.int32) >> 16
         places[start : start + len(bins)] = bins
         counts += bins.bincount(minlength=len(counts))

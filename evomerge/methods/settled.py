@@ -57,9 +57,9 @@ class Measure(Protocol):
 class Settled:
     """A kernel and its inputs for one tensor.
 
-    numbers: M rows of one number per parent. gain: the result is at most gain times the largest |value| of any parent;
-    inf if that is not known. extras: tensors over the tensor seen as (rows, width): all entries, one per row (rows, 1)
-    or one per column (1, width).
+    numbers: M rows of one number per parent. gain: the result, and all that is added up on the way to it, is at most
+    gain times the largest |value| of any parent; inf if that is not known. extras: tensors over the tensor seen as
+    (rows, width): all entries, one per row (rows, 1) or one per column (1, width).
     """
 
     kernel: Kernel

@@ -38,15 +38,21 @@ def write_shards(
     """Write tensors in the order of the outlines, in as many files as transformers expects for files of this size.
 
     pieces(name): the tensor's entries in row-major order, cut anywhere, in its dtype, on any device; one is in memory
-    at a time. told: the bytes of each piece that is written. Files have their names when all are whole.
+    at a time. told: the bytes of each piece that is written. Files have their names when all are whole; where that
+    fails, none is left.
     """
     shards = _planned(outlines, shard_bytes)
     files = _names(len(shards))
-    for file, shard in zip(files, shards, strict=True):
-        with _unfinished(folder, file).open("wb") as f:
-            f.write(_header({name: outlines[name] for name in shard}))
-            for name in shard:
-                _write(f, name, outlines[name], pieces(name), told)
+    try:
+        for file, shard in zip(files, shards, strict=True):
+            with _unfinished(folder, file).open("wb") as f:
+                f.write(_header({name: outlines[name] for name in shard}))
+                for name in shard:
+                    _write(f, name, outlines[name], pieces(name), told)
+    except BaseException:
+        for file in files:
+            _unfinished(folder, file).unlink(missing_ok=True)  # the same command may be given again
+        raise
     for file in files:
         _unfinished(folder, file).rename(folder / file)
     if len(shards) > 1:

@@ -31,6 +31,15 @@ def test_every_method_stands_in_it_with_its_source_and_all_its_knobs(blocks):
         assert [line[2:].split()[0] for line in rest] == [k.name for k in METHODS[name].knobs]
 
 
+def test_it_tells_where_a_search_has_another_default():
+    from evomerge.commands import list_methods
+    from evomerge.spaces.knobs import usual
+
+    others = [(m, k.name) for m in METHODS.values() for k in m.knobs if usual(m).get(k.name) != k.default]
+    assert {name for _, name in others} == {"normalize"} and all(m.on == "deltas" for m, _ in others)
+    assert "searches hold normalize at false where differences are merged" in list(list_methods.lines())[-1]
+
+
 @pytest.mark.parametrize(
     ("method", "parents", "base"),
     [("linear", "1+", "no"), ("slerp", "2", "no"), ("nuslerp", "2", "optional"), ("model_stock", "2+", "yes")],

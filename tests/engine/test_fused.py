@@ -26,13 +26,14 @@ KERNELS = {
 
 @pytest.fixture
 def outcomes(monkeypatch) -> list[bool]:
-    """What `compiled` said, call by call."""
+    """Whether `compiled` did its work, call by call."""
     found: list[bool] = []
     real = fused.compiled
 
-    def spy(*args) -> bool:
-        found.append(real(*args))
-        return found[-1]
+    def spy(*args) -> None:
+        found.append(False)
+        real(*args)
+        found[-1] = True
 
     monkeypatch.setattr(fused, "compiled", spy)
     return found
@@ -101,7 +102,7 @@ def fresh(monkeypatch) -> Iterator[None]:
 def test_without_a_compiler_merging_is_eager(fresh, outcomes):
     with inductor.patch({"cpp.cxx": ("/nowhere/c++",)}):
         eager, other = (written(family((30, 500), (F32, F32), compiles=c), Blend("linear")) for c in (False, True))
-    assert outcomes == [False] and torch.equal(eager, other)
+    assert outcomes == [] and torch.equal(eager, other)
 
 
 def test_a_compiler_that_fails_is_told_once_and_done_without(monkeypatch, fresh, outcomes, caplog):
@@ -117,7 +118,7 @@ def test_a_compiler_that_fails_is_told_once_and_done_without(monkeypatch, fresh,
         for blend in blends:
             eager, other = (written(family((30, 500), (F32, F32), compiles=c), blend) for c in (False, True))
             assert torch.equal(eager, other)
-    assert outcomes == [False] * 3
+    assert outcomes == [False]
     assert [r.getMessage() for r in caplog.records] == [
         "compiling failed, merging goes on without (RuntimeError: no such header)"
     ]

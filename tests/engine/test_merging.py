@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
 
 from evomerge.errors import MergeError
+from evomerge.methods import METHODS
+from evomerge.methods.entries import Entries
+from evomerge.methods.sce import Table
 from evomerge.types import Blend
 from tests.engine.held import BASE, CPU, NAME, Held, digests, held, merging, written
 
@@ -82,11 +87,60 @@ def test_a_result_that_its_dtype_cannot_hold_is_refused(weight, dtype, again):
 
 
 @pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("method", ["ties", "dare_linear", "della", "breadcrumbs", "ram"])
+def test_a_sum_that_overflows_before_it_is_made_small_again_is_refused(method, again):
+    family = held([torch.full((4,), 1.5e38)] * 3)
+    scaled = {} if method == "ram" else {"scale": 1e-3}
+    with pytest.raises(MergeError, match="NaN or infinite"):
+        merging(family, Blend(method, scaled)).write(family, torch.empty(4), again=again)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_weight_that_float32_cannot_hold_is_refused_though_the_result_would_be_small(again):
+    family = held([torch.full((4,), 1e-9)])
+    merged = merging(family, Blend("task_arithmetic", {"weight": 1e39}))
+    with pytest.raises(MergeError, match="NaN or infinite"):
+        merged.write(family, torch.empty(4), again=again)
+
+
+@pytest.mark.parametrize("again", [False, True])
 def test_a_base_beside_the_limit_counts(again):
     family = held([torch.full((4,), 60_001.0)], torch.full((4,), 60_000.0))
     merged = merging(family, Blend("task_arithmetic", {"weight": 10_000.0}))
     with pytest.raises(MergeError, match="NaN or infinite"):
         merged.write(family, torch.empty(4, dtype=F16), again=again)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_tensor_without_entries_is_merged_to_itself(method, shape):
+    arity = METHODS[method].arity
+    family = held([torch.empty(shape)] * max(arity[0], min(2, arity[1] or 2)))
+    merging(family, Blend(method)).write(family, torch.empty(shape), again=True)
+    assert list(merging(family, Blend(method)).boxes(family, None, CPU)) == []
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_what_sce_keeps_of_every_entry_is_kept_of_one_choice_of_parents(placement):
+    family = held([torch.randn(30, 40) for _ in range(4)], placement=placement)
+    names = digests(4)
+    for pair in combinations(names, 2):
+        written(family, Blend("sce", {"select_topk": 0.5}), parents=pair)
+    places = {table.places.data_ptr() for table in found(family.learned, Table)}
+    assert len(places) == 1
+
+
+def found(learned: Any, kind: type) -> list[Any]:
+    """All of a kind in what is kept, however deep."""
+    if isinstance(learned, kind):
+        return [learned]
+    if isinstance(learned, Entries):
+        return found(learned.joint, kind)
+    inner = learned.values() if isinstance(learned, dict) else learned if isinstance(learned, tuple) else ()
+    return [table for part in inner for table in found(part, kind)]
 
 
 # ---------------------------------------------------------------- keys

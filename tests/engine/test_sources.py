@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.engine import sources
-from evomerge.engine.sources import LowRank, Stored, reader
+from evomerge.engine.sources import Adapted, LowRank, Stored, reader
 from tests.engine.held import CPU
 
 quick = settings(deadline=None, max_examples=40, derandomize=True)
@@ -42,6 +42,21 @@ def test_any_part_of_a_product_has_the_bits_of_the_whole(made, data):
     m, n = product.shape
     whole = source.flat(0, m * n)
     torch.testing.assert_close(whole.view(m, n), product)
+    span = data.draw(ranges(m * n))
+    assert torch.equal(bits(source.flat(span.start, span.stop)), bits(whole[span]))
+    box = (data.draw(ranges(m)), data.draw(ranges(n)))
+    assert torch.equal(bits(source.box(box)), bits(whole.view(m, n)[box]))
+
+
+@quick
+@given(low_ranks(), st.data())
+def test_any_part_of_an_adapted_tensor_has_the_bits_of_the_whole(made, data):
+    change, product = made
+    m, n = product.shape
+    base = torch.randn(m, n, generator=torch.Generator().manual_seed(m)).bfloat16()
+    source = Adapted(Stored(base, CPU), change)
+    whole = source.flat(0, m * n)
+    torch.testing.assert_close(whole.view(m, n), base.float() + product)
     span = data.draw(ranges(m * n))
     assert torch.equal(bits(source.flat(span.start, span.stop)), bits(whole[span]))
     box = (data.draw(ranges(m)), data.draw(ranges(n)))

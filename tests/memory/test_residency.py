@@ -26,8 +26,9 @@ def identity(cfg, made, device):
 @pytest.mark.parametrize("asked, placement", [("auto", "device"), ("device", "device"), ("disk", "disk")])
 def test_parents_lie_where_the_settings_say(command, tmp_path, asked, placement):
     cfg, made = prepared(command, tmp_path, f"merge.residency={asked}")
-    preparation.place_parents(made, cfg)
+    placed = preparation.place_parents(made, cfg)
     assert made.plan.evaluator.family.placement == placement
+    assert "parents" in placed.advice[-1], "it is printed before the search"
 
 
 @pytest.mark.parametrize("asked, compiles", [("auto", None), ("true", True), ("false", False)])

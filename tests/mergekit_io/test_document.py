@@ -19,7 +19,7 @@ REFUSED = [
     ("a: [", "cannot read .*: "),
     ("a: 1\n---\nb: 2", "cannot read .*: "),
     (f"merge_methd: linear\n{MODELS}", r"Did you mean 'merge_method'"),
-    (MODELS, "unknown merge_method 'None'"),
+    (MODELS, "has no merge_method. Add one of arcee_fusion, .*, ties."),
     (f"merge_method: slurp\n{MODELS}", "Did you mean 'slerp'"),
     (f"merge_method: wudi\n{MODELS}", "unknown merge_method 'wudi'.*nuslerp"),
     ("merge_method: linear", "neither models nor slices; wanted exactly one"),
@@ -98,18 +98,19 @@ def test_it_is_refused_and_named(tmp_path, text, said):
     assert "merge.yml" in str(caught.value)
 
 
-def test_a_mergekit_yaml_is_known_by_its_merge_method(tmp_path):
+def test_a_mergekit_yaml_is_known_by_its_method_or_models(tmp_path):
     texts = {
         "ours.yml": "parents: []",
         "bad.yml": "a: [",
         "list.yml": "[merge_method]",
         "theirs.yml": "merge_method: x",
+        "without.yml": "models: []",
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "binary.yml").write_bytes(b"\xff\xfe\x00")
     known = [p.name for p in sorted(tmp_path.iterdir()) if is_mergekit(p)]
-    assert known == ["theirs.yml"]
+    assert known == ["theirs.yml", "without.yml"]
     assert not is_mergekit(tmp_path / "absent.yml")
 
 

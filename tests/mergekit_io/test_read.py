@@ -213,6 +213,19 @@ REFUSED = [
     (f"merge_method: multislerp\n{PAIR}parameters: {{weight: 0}}", "sum to zero .* normalize_weights: false"),
     (f"merge_method: karcher\n{PAIR}parameters: {{max_iter: [1, 3, 2]}}", "max_iter of .* whole numbers"),
     (
+        "merge_method: nearswap\nbase_model: llamas/base\nparameters: {t: -1}\nmodels: [{model: llamas/math}]",
+        "t of 'model.layers.0.input.* is -1; wanted 0 or more",
+    ),
+    (
+        "merge_method: breadcrumbs\nbase_model: llamas/base\nparameters: {weight: 1, gamma: [0, -0.1]}\n"
+        "models: [{model: llamas/math}]",
+        "gamma of 'model.layers.1.input.* is -0.0333.*; wanted 0 or more",
+    ),
+    (
+        "merge_method: ram\nbase_model: llamas/base\nparameters: {epsilon: -1}\nmodels: [{model: llamas/math}]",
+        "epsilon of 'model.layers.0.input.* is -1; wanted 0 or more",
+    ),
+    (
         "merge_method: sce\nbase_model: llamas/base\nslices: [{sources: [{model: llamas/math, layer_range: [1, 3]}, "
         "{model: llamas/base, layer_range: [0, 2]}]}]",
         r"the base has layer_range \[0, 2\] and llamas/math, .* \[1, 3\]; wanted the same for sce",

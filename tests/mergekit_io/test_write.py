@@ -237,6 +237,18 @@ def test_blends_that_mergekit_has_no_words_for_are_refused(family, blocks, outer
         to_mergekit(uniform(family, blocks, outer), family, locations(family))
 
 
+def test_the_mean_of_equally_weighted_parents_can_be_said(family, tmp_path):
+    for weight in (0.5, (0.5, 0.5)):
+        recipe = uniform(family, Blend("karcher", {"weight": weight}))
+        again, opened_again = told(recipe, family, tmp_path)
+        assert largest_difference(built(again, opened_again), built(recipe, family)) <= SAME
+
+
+def test_a_searched_number_of_steps_is_told_as_it_is_taken(family):
+    text = to_mergekit(uniform(family, Blend("karcher", {"max_iter": 7.7})), family, locations(family))
+    assert yaml.safe_load(text)["parameters"]["max_iter"] == 8
+
+
 def test_slots_that_mergekit_has_no_words_for_are_refused(family):
     recipe = uniform(family, SUM)
     first, *others = recipe.slots

@@ -12,7 +12,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from evomerge.engine import merging as engine
-from evomerge.engine import passes
 from evomerge.errors import MergeError
 from evomerge.methods import METHODS, entries
 from evomerge.types import Blend, Method
@@ -153,7 +152,7 @@ def test_streaming_in_pieces_changes_no_bit(name, data):
     family, blend = data.draw(cases(name, base=True))
     whole = written(family, blend)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes, "BLOCK", 1024)
+        patch.setitem(entries.BLOCK, "cpu", 1024)
         patch.setattr(engine, "SLICE", data.draw(st.integers(1, 3000)))
         assert torch.equal(bits(written(family, blend)), bits(whole))
         assert torch.equal(bits(box_of(family, blend, tuple(slice(0, n) for n in whole.shape))), bits(whole))

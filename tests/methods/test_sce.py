@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomerge.errors import ConfigError
+from evomerge.errors import ConfigError, MergeError
 from evomerge.methods.sce import variance
 from evomerge.types import Blend
 from tests.engine.held import held, merged, written
@@ -131,6 +131,12 @@ def test_the_compiled_loop_has_the_bits_of_the_eager_one():
     deltas = [(d * 4).round() / 8 for d in normal((90, 1000), 3)]
     eager, compiled = (written(held(deltas, compiles=c), Blend("sce", {"select_topk": 0.4})) for c in (False, True))
     assert torch.equal(eager.view(torch.int32), compiled.view(torch.int32))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -3e38])
+def test_differences_that_have_no_variance_are_refused(bad):
+    with pytest.raises(MergeError, match="finite ones are wanted"):
+        merged("sce", [torch.tensor([1.0, 3e38]), torch.tensor([2.0, bad])], select_topk=0.5)
 
 
 @pytest.mark.parametrize("knob, value, known", [("select", "delta", "deltas"), ("guard", "absolut", "absolute")])

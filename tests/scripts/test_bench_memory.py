@@ -66,7 +66,7 @@ def test_reading_the_parents_is_not_counted_whoever_is_the_first(folders):
 def test_a_compiled_loop_reads_base_and_parents_once_and_writes_once():
     moved = part("traffic").fused_per_entry
     assert moved("ties", 3, base=True) == 2 * (3 + 1 + 1) and moved("linear", 3, base=False) == 2 * (3 + 1)
-    assert moved("della", 3, base=True) == 2 * (3 + 1 + 1) + 2 * 3, "ranks are read, too"
+    assert moved("della", 3, base=True) == 2 * (3 + 1 + 1) + 4 * 3, "ranks are read, too"
 
 
 def test_parents_in_files_that_the_host_can_hold_come_as_fast_as_from_the_host():
