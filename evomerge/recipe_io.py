@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 
 from evomerge.errors import MergeError, unknown
 from evomerge.methods import get
-from evomerge.types import Blend, Recipe, Slot
+from evomerge.types import Blend, Knob, Recipe, Slot
 
 
 def from_data(data: Mapping[str, Any]) -> Recipe:
@@ -137,17 +138,32 @@ def _checked(recipe: Recipe, path: Path) -> Recipe:
 def _check_blend(blend: Blend, n_parents: int, where: str) -> None:
     method = get(blend.method)
     for name, value in blend.knobs.items():
-        if method.knob(name) is None:
+        knob = method.knob(name)
+        if knob is None:
             raise MergeError(f"{where}: " + unknown(f"knob of {method.name}", name, [k.name for k in method.knobs]))
         if isinstance(value, tuple) and len(value) != n_parents:
             raise MergeError(f"{where}: {name} has {len(value)} values for {n_parents} parents; wanted one each.")
+        _check_value(knob, value, where)
     weight = blend.knobs.get("weight")
-    if (
-        method.name == "linear"
-        and isinstance(weight, tuple)
-        and blend.knobs.get("normalize", True)
-        and sum(weight) == 0
-    ):
+    total = weight * n_parents if isinstance(weight, int | float) else sum(weight) if isinstance(weight, tuple) else 1.0
+    if method.name == "linear" and blend.knobs.get("normalize", True) and total == 0:
         raise MergeError(
             f"{where}: the weights {weight} sum to zero and are to be normalised. Change one, or normalize."
+        )
+
+
+def _check_value(knob: Knob, value: Any, where: str) -> None:
+    """Raises MergeError for what is no choice of the knob, no finite number, or no share."""
+    if knob.scale == "choice":
+        if value not in knob.values:
+            raise MergeError(f"{where}: " + unknown(knob.name, str(value), map(str, knob.values)))
+        return
+    if value is None and (knob.default is None or knob.name == "scale"):  # as mergekit's passthrough has it
+        return
+    each = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in each):
+        raise MergeError(f"{where}: {knob.name} is {value!r}; wanted a finite number, or one for each parent.")
+    if knob.name == "density" and not all(0 < v <= 1 for v in each):
+        raise MergeError(
+            f"{where}: density is {value!r}; wanted more than 0 and at most 1. Weight 0 leaves a parent out."
         )

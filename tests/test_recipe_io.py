@@ -70,3 +70,23 @@ def test_weights_that_cancel_under_normalisation_are_refused(tmp_path):
     (tmp_path / "r.yaml").write_text(to_yaml(recipe, {}))
     with pytest.raises(MergeError, match="sum to zero"):
         read_yaml(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize(
+    "method, knobs, told",
+    [
+        ("ties", {"density": 1.5}, "density is 1.5; wanted more than 0 and at most 1"),
+        ("ties", {"density": (0.5, 0.0)}, r"density is \(0.5, 0.0\)"),
+        ("ties", {"density": float("nan")}, "density is nan; wanted a finite number"),
+        ("dare_linear", {"weight": "half"}, "weight is 'half'; wanted a finite number"),
+        ("task_arithmetic", {"scale": True}, "scale is True; wanted a finite number"),
+        ("ties", {"scope": "layer"}, "unknown scope 'layer'"),
+        ("linear", {"weight": 0.0}, "sum to zero"),
+    ],
+)
+def test_values_that_no_method_can_take_are_refused(tmp_path, method, knobs, told):
+    recipe = Recipe(("a", "b"), "c", (), {"*": Blend(method, knobs)})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(to_yaml(recipe, {"a": "/a", "b": "/b", "c": "/c"}))
+    with pytest.raises(MergeError, match=told):
+        read_yaml(path)

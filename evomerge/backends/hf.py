@@ -87,6 +87,7 @@ class HFBackend:
 
     def wrap(self, model: Any, tokenizer: Any) -> HFBackend:
         """Takes a ready model, already on its device and of its dtype: HFLM moves and casts nothing."""
+        self._family, self._targets, self._standing = None, {}, {}
         self._take(model, tokenizer)
         self._share()
         return self

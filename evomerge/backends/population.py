@@ -130,7 +130,11 @@ def _of_tensor(
     backend: str,
 ) -> tuple[float, ...]:
     found, blend = shares(recipe, planned, name, dimensions), build.blend_of(recipe, planned, name, dimensions)
-    if found is None and get(blend.method).on == "deltas" and not any(a.touches(name) for a in adapters(family)):
+    if (
+        found is None
+        and get(blend.method).on_deltas(blend.knobs)
+        and not any(a.touches(name) for a in adapters(family))
+    ):
         found = {}  # a merge of no differences is the base, whatever the method
     if found is None:
         raise ConfigError(

@@ -14,7 +14,7 @@ from evomerge.models.family import Family
 #: A part of a tensor, one slice per dimension.
 Box: TypeAlias = tuple[slice, ...]
 #: Entries that an adapter's difference is made of at a time: few enough to stay in a CPU's cache.
-PIECE = 1 << 18
+PIECE = 1 << 16
 
 
 class Source(Protocol):

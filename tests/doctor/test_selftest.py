@@ -114,6 +114,7 @@ def test_a_compiler_whose_loops_give_other_numbers_is_found(monkeypatch):
 
 def test_a_compiler_that_fails_is_found_and_a_missing_one_is_no_failure(monkeypatch):
     monkeypatch.setattr(fused, "possible", lambda device: True)
+
     def fails(*operands):
         raise fused.NotCompiled
 
