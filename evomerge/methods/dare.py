@@ -17,7 +17,7 @@ import torch
 from evomerge.methods import knobs
 from evomerge.methods.entries import Entries
 from evomerge.methods.kernels import Consensus, Optional, Values
-from evomerge.methods.masks import below, entry_word, shared_word
+from evomerge.methods.masks import below, entry_word, is_below, shared_word
 from evomerge.methods.rescale import fixed_factor, l1_factor
 from evomerge.methods.settled import Settled
 from evomerge.methods.task_arithmetic import divisor
@@ -109,7 +109,8 @@ class Kept:
         shared = shared_word(column, words[0])
         drawn = [entry_word(shared, words[k + 1]) for k in range(len(values))]
         return [
-            torch.where(u < numbers[0, k], v.abs(), 0.0) for k, (u, v) in enumerate(zip(drawn, values, strict=True))
+            torch.where(is_below(u, numbers[0, k]), v.abs(), 0.0)
+            for k, (u, v) in enumerate(zip(drawn, values, strict=True))
         ]
 
 

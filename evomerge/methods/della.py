@@ -18,8 +18,8 @@ from evomerge.errors import MergeError
 from evomerge.methods import knobs
 from evomerge.methods.dare import gain, mass
 from evomerge.methods.entries import Entries
-from evomerge.methods.kernels import END, HALF, Consensus, Optional, Values
-from evomerge.methods.masks import below, entry_word, shared_word
+from evomerge.methods.kernels import HALF, Consensus, Optional, Values
+from evomerge.methods.masks import END, entry_word, shared_word
 from evomerge.methods.ranks import ranks
 from evomerge.methods.rescale import fixed_factor, l1_factor
 from evomerge.methods.settled import Settled
@@ -100,7 +100,7 @@ def limits_of(entries: Entries, density: Any, epsilon_frac: Any) -> tuple[tuple[
     if entries.width == 1:
         windows = [(p, p) for p in densities]
     rises = tuple(2 * END * (high - low) / max(1, entries.width - 1) for low, high in windows)
-    return tuple(below(low) for low, _ in windows), rises
+    return tuple((2 * min(max(low, 0.0), 1.0) - 1) * END for low, _ in windows), rises
 
 
 def _window(density: float, fraction: float) -> tuple[float, float]:
@@ -125,12 +125,12 @@ def keep_probabilities(
 
 def _limit(line: torch.Tensor, rank: torch.Tensor) -> torch.Tensor:
     """float32: the word below which entries of this rank are kept, rounded as in the kernel."""
-    return line[0] + line[1] * rank.float()
+    return line[0] + line[1] * rank
 
 
 def _least_probability(limit: float) -> float:
     """Of an entry that is kept, by the limit of rank 0: words and limits are rounded."""
-    return 1.0 if abs(limit) > END else max(limit * HALF + 0.5 - STEP, STEP / 2)
+    return 1.0 if abs(limit) >= END else max(limit * HALF + 0.5 - STEP, STEP / 2)
 
 
 # ---------------------------------------------------------------- rescaling
@@ -139,7 +139,7 @@ def _least_probability(limit: float) -> float:
 def _factors(entries: Entries, limits: tuple[tuple[float, ...], ...], rescale: str) -> tuple[float, ...]:
     """Factor of each parent's survivors; only "l1" looks at them: one pass over the tensor."""
     fixed = fixed_factor(rescale, 1.0)
-    if rescale != "l1" or all(abs(limit) > END for limit in limits[0]):
+    if rescale != "l1" or all(abs(limit) >= END for limit in limits[0]):
         return (fixed,) * entries.parents
     before = entries.each(mass)
     after = entries.totals(Kept(), limits, entries.parents, entries.each(ranks))
@@ -157,7 +157,7 @@ class Kept:
     ) -> list[torch.Tensor]:
         assert column is not None and words is not None
         shared = shared_word(column, words[0])
-        kept = [entry_word(shared, words[k + 1]) < _limit(numbers[:, k], rank) for k, rank in enumerate(extras)]
+        kept = [entry_word(shared, words[k + 1]).float() < _limit(numbers[:, k], rank) for k, rank in enumerate(extras)]
         return [torch.where(m, v.abs(), 0.0) for m, v in zip(kept, values, strict=True)]
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from evomerge.methods.masks import entry_word, shared_word, tie_word
+from evomerge.methods.masks import END, entry_word, is_below, shared_word, tie_word
 
 Values = Sequence[torch.Tensor]
 Optional = torch.Tensor | None
@@ -82,12 +82,13 @@ class Consensus:
         drawn = [entry_word(shared, words[k + 1]) for k in range(len(values))]
         if self.sparsify == "random":
             return [
-                torch.where(u < numbers[BELOW, k], w, 0.0) for k, (u, w) in enumerate(zip(drawn, weighted, strict=True))
+                torch.where(is_below(u, numbers[BELOW, k]), w, 0.0)
+                for k, (u, w) in enumerate(zip(drawn, weighted, strict=True))
             ]
-        limits = [numbers[BELOW, k] + numbers[SLOPE, k] * rank.float() for k, rank in enumerate(extras)]
-        if self.inverse:  # a limit L stands for the probability (L / 2**31 + 1) / 2
+        limits = [numbers[BELOW, k] + numbers[SLOPE, k] * rank for k, rank in enumerate(extras)]
+        if self.inverse:  # a limit L stands for the probability (L / END + 1) / 2
             weighted = [w / (limit.clamp(max=END) * HALF + 0.5) for w, limit in zip(weighted, limits, strict=True)]
-        return [torch.where(u < limit, w, 0.0) for u, limit, w in zip(drawn, limits, weighted, strict=True)]
+        return [torch.where(u.float() < limit, w, 0.0) for u, limit, w in zip(drawn, limits, weighted, strict=True)]
 
     def _within(
         self, value: torch.Tensor, numbers: torch.Tensor, column: Optional, words: Optional, k: int
@@ -102,7 +103,7 @@ class Consensus:
 
 
 COEFFICIENT, WEIGHT, SCALE, CUT, BELOW, SLOPE, UPPER = 0, 1, 2, 3, 3, 4, 6
-END, HALF = 2.0**31, 2.0**-32
+HALF = 0.5 / END
 
 
 def summed(values: Values) -> torch.Tensor:
@@ -133,4 +134,4 @@ def agreed(
 
 def reaches(size: torch.Tensor, cut: torch.Tensor, word: Optional) -> torch.Tensor:
     """Whether a magnitude is above the cut, or equal and its word says so. cut: magnitude, the next one, word."""
-    return size >= (cut[0] if word is None else torch.where(word < cut[2], cut[0], cut[1]))
+    return size >= (cut[0] if word is None else torch.where(is_below(word, cut[2]), cut[0], cut[1]))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from functools import lru_cache
 
@@ -25,8 +26,8 @@ WORD = 0xFFFFFFFF  # rows are hashed modulo 2**32 in int64
 FACTORS = (0x7FEB352D, 0x846CA68B - 2**32)
 #: 2**32 over the golden ratio, as int32: its multiples spread evenly over a circle of 2**32 (Knuth, TAOCP 3, 6.4).
 GOLDEN = 0x9E3779B1 - 2**32
-#: Words are compared as float32, of which 2**31 is just too large to be one.
-END = 2.0**31
+#: Words lie in [-END, END): 24 bits, so that float32 numbers say exactly which are below.
+END = 2.0**23
 
 
 @lru_cache(1 << 16)
@@ -60,26 +61,29 @@ def shared_word(column: torch.Tensor, row_word: torch.Tensor) -> torch.Tensor:
 
 
 def entry_word(shared: torch.Tensor, row_word: torch.Tensor) -> torch.Tensor:
-    """float32 in [-2**31, 2**31], uniform: a parent's own word of an entry, from the row's word of that parent.
+    """int32 in [-END, END), uniform: a parent's own word of an entry, from the row's word of that parent.
 
-    lowbias32's last step would change low bits alone, which a comparison hardly sees: it is left out.
+    lowbias32's last step would change low bits alone, which are not looked at: it is left out.
     """
-    return _round(shared ^ row_word).float()
+    return _round(shared ^ row_word) >> 8
 
 
 def tie_word(column: torch.Tensor, row_word: torch.Tensor) -> torch.Tensor:
-    """float32 in [-2**31, 2**31]: a cheaper word that decides between entries of equal magnitude.
+    """int32 in [-END, END): a cheaper word that decides between entries of equal magnitude.
 
     Multiplicative hashing spreads the columns of a row evenly, from where the row's word says.
     """
-    return ((column ^ row_word) * GOLDEN).float()
+    return ((column ^ row_word) * GOLDEN) >> 8
+
+
+def is_below(word: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
+    """Whether words are below a whole number in float32. As integers: compiled loops turn words to floats slowly."""
+    return word < limit.to(torch.int32)
 
 
 def below(probability: float) -> float:
-    """The word below which entries of this probability lie: -inf for 0 or less, inf for 1 or more."""
-    if probability <= 0 or probability >= 1:
-        return float("-inf") if probability <= 0 else float("inf")
-    return (2 * probability - 1) * END
+    """The word below which entries of this probability lie: -END for 0 or less, END for 1 or more."""
+    return float(math.ceil((2 * min(max(probability, 0.0), 1.0) - 1) * END))
 
 
 def _round(word: torch.Tensor) -> torch.Tensor:

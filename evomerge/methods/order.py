@@ -10,7 +10,7 @@ import torch
 
 from evomerge.methods.entries import Entries
 from evomerge.methods.magnitudes import Array, Table, magnitudes
-from evomerge.methods.masks import WIDTH, below, tie_word
+from evomerge.methods.masks import END, WIDTH, below, tie_word
 
 #: Tensors of up to so many entries keep exactly as many as asked; larger ones in expectation.
 EXACT = 1 << 16
@@ -26,7 +26,7 @@ class Cut:
     @property
     def numbers(self) -> tuple[float, float, float]:
         """As a kernel takes it: the magnitude, the next float32 above, the word."""
-        return self.magnitude, float(np.nextafter(np.float32(self.magnitude), np.float32(np.inf))), self.word
+        return self.magnitude, float(np.nextafter(np.float32(self.magnitude), np.float32(np.inf))), min(self.word, END)
 
     @property
     def splits(self) -> bool:
@@ -41,7 +41,7 @@ def largest(entries: Entries, keep: int, *, exact: bool | None = None) -> Cut:
     """The cut that keeps the `keep` largest magnitudes of one parent; of those equal to the least, some by their words.
 
     exact: whether just so many are kept, or in expectation; None: the first up to 2**16 entries. If two entries have
-    the very word that should part them (float32 leaves it 24 bits: once in thousands of cuts), one more or less is
+    the very word that should part them (it has 24 bits: once in thousands of cuts), one more or less is
     kept. All that are kept of few are kept of more.
     """
     if keep <= 0 or keep >= entries.n:
@@ -79,7 +79,7 @@ def _around(entries: Entries, keep: int) -> Table:
 
 
 def _tie_words(entries: Entries, magnitude: float) -> Array:
-    """float32, ascending: the words of a small tensor's entries of this magnitude."""
+    """int32, ascending: the words of a small tensor's entries of this magnitude."""
     (values,) = entries.read(0, entries.n, entries.chosen)
     at = (values.abs() == magnitude).nonzero().flatten()
     words = tie_word((at % WIDTH).to(torch.int32), entries.words()[1, at // WIDTH])
@@ -90,4 +90,4 @@ def _parting(words: Array, some: int) -> float:
     """The word below which `some` of these ascending words lie, or nearly so many if equals stand in the way."""
     word = words[some]
     fewer, more = np.searchsorted(words, word), np.searchsorted(words, word, side="right")
-    return float(word if some - fewer <= more - some else np.nextafter(word, np.float32(np.inf)))
+    return float(word if some - fewer <= more - some else word + 1)

@@ -12,16 +12,15 @@ LOW, HIGH = 0, 1  # halves of an int64, as int32 on a little-endian machine
 
 
 def ranks(entries: Entries) -> torch.Tensor:
-    """int32 (n,): rank 0 to w - 1 of |value| of one parent, ascending in each row of w entries; a vector is one row.
+    """float32 (n,): rank 0 to w - 1 of |value| of one parent, ascending in each row of w entries; a vector is one row.
 
     Equal magnitudes are ranked by column, the bits of the column being flipped in a way that each row has for itself:
     an order that no device or slice changes, no seed enters, and that does not prefer the columns on one side. mergekit
-    leaves the order of equals to an unstable sort. Not int16: inductor vectorises no loop that reads it, which then
-    takes ten times as long.
+    leaves the order of equals to an unstable sort. Floats, for compiled loops turn integers to floats slowly.
     """
     width = entries.width
-    found = torch.empty(entries.n, dtype=torch.int32, device=entries.device)
-    ascending = torch.arange(width, dtype=torch.int32, device=entries.device)
+    found = torch.empty(entries.n, dtype=torch.float32, device=entries.device)
+    ascending = torch.arange(width, dtype=torch.float32, device=entries.device)
     for start, (values,) in entries.blocks(width):
         order = ordered_columns(values.view(-1, width), start // width)
         part = found[start : start + len(values)].view(-1, width)

@@ -17,7 +17,7 @@ import torch
 from evomerge.errors import ConfigError, MergeError, unknown
 from evomerge.methods.entries import CPU, Entries
 from evomerge.methods.kernels import Optional, Values, agreed, reaches, summed
-from evomerge.methods.masks import WIDTH, tie_word
+from evomerge.methods.masks import END, WIDTH, tie_word
 from evomerge.methods.settled import Settled
 from evomerge.types import Knob, Method
 
@@ -104,7 +104,7 @@ class Chosen(NamedTuple):
     @property
     def cut(self) -> tuple[float, float, float]:
         after = torch.nextafter(torch.tensor(self.variance), torch.tensor(math.inf))
-        return self.variance, float(after), self.word
+        return self.variance, float(after), min(self.word, END)
 
 
 class Table(NamedTuple):

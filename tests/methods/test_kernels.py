@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.methods.kernels import Consensus, Sum
-from evomerge.methods.masks import below, columns, entry_word, row_words, shared_word, tie_word
+from evomerge.methods.masks import END, below, columns, entry_word, row_words, shared_word, tie_word
 
 P, N = 3, 48
 INF = float("inf")
@@ -41,19 +41,19 @@ def inputs(draw, kernel: Consensus) -> tuple[list[torch.Tensor], torch.Tensor, l
         weights,
         [draw(st.sampled_from([0.5, -2.0]))] * P,
     ]
-    levels, words = st.sampled_from([i / 8 for i in range(9)]), st.sampled_from([-INF, -1e9, 0.0, 1e9, INF])
+    levels, words = st.sampled_from([i / 8 for i in range(9)]), st.sampled_from([-END, -4e6, 0.0, 4e6, END])
     if kernel.sparsify in ("largest", "middle"):
-        lower = [a_cut(draw(levels), draw(words) if kernel.ties else INF) for _ in range(P)]
+        lower = [a_cut(draw(levels), draw(words) if kernel.ties else END) for _ in range(P)]
         numbers += [list(row) for row in zip(*lower, strict=True)]
     if kernel.sparsify == "middle":
-        upper = [a_cut(draw(levels), draw(words) if kernel.ties else INF) for _ in range(P)]
+        upper = [a_cut(draw(levels), draw(words) if kernel.ties else END) for _ in range(P)]
         numbers += [list(row) for row in zip(*upper, strict=True)]
     if kernel.sparsify in ("random", "ranked"):
         numbers.append([below(draw(st.sampled_from([0.0, 0.25, 0.5, 1.0]))) for _ in range(P)])
-    ranks = [torch.randperm(N, generator=random)[None].to(torch.int16) for _ in range(P)]
+    ranks = [torch.randperm(N, generator=random)[None].float() for _ in range(P)]
     if kernel.sparsify == "ranked":
-        numbers[3] = [max(-(2.0**30), min(x, 2.0**30)) for x in numbers[3]]
-        numbers.append([draw(st.sampled_from([0.0, 2.0**24])) for _ in range(P)])
+        numbers[3] = [max(-END / 2, min(x, END / 2)) for x in numbers[3]]
+        numbers.append([draw(st.sampled_from([0.0, 2.0**16])) for _ in range(P)])
     return values, torch.tensor(numbers), ranks
 
 
@@ -84,7 +84,7 @@ def in_words(kernel: Consensus, values: Any, numbers: torch.Tensor, ranks: Any, 
         value, rank = values[k][0, i].item(), float(ranks[k][0, i])
         x = of[0] * value if is_kept(kernel, value, of, k, i, rank) else 0.0
         if kernel.inverse and kernel.sparsify == "ranked":
-            x /= min((limit_of(kernel, of, rank) / 2**31 + 1) / 2, 1.0)
+            x /= min((limit_of(kernel, of, rank) / END + 1) / 2, 1.0)
         survivors.append(x)
     scale = columns_of[0][2]
     if not kernel.elect:
