@@ -155,9 +155,9 @@ def beside(row: Row, figures: build_mergekit.Figures) -> Row:
 def rows_of(
     made: Sequence[Path], some: Sequence[Case], threads: int, asked: argparse.Namespace, folder: Path
 ) -> Iterator[Row]:
-    eager = LINEAR if asked.quick else asked.methods
     compiles = not asked.no_compiler
-    plan = Plan([str(p) for p in made], some, threads, asked.repeats, compiles, eager if compiles else ())
+    eager = LINEAR if compiles else ()  # the other methods take seconds without a compiler
+    plan = Plan([str(p) for p in made], some, threads, asked.repeats, compiles, eager)
     command = [sys.executable, __file__, "--measure", json.dumps(asdict(plan))]
     cache = tempfile.mkdtemp(dir=folder)  # of compiled code: none comes from an earlier process
     own = {**os.environ, "OMP_NUM_THREADS": str(threads), "TORCHINDUCTOR_CACHE_DIR": cache}
