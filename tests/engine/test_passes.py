@@ -16,7 +16,8 @@ from evomerge.methods.entries import Entries
 from evomerge.methods.kernels import Sum
 from evomerge.methods.masks import WIDTH, below, entry_word, row_words, shared_word
 from evomerge.methods.settled import Settled
-from tests.engine.held import CPU
+from evomerge.types import Blend
+from tests.engine.held import CPU, held, merging, written
 
 quick = settings(deadline=None, max_examples=40, derandomize=True)
 KEYS = (5, 6, 7)
@@ -141,3 +142,13 @@ class Moments:
 
     def __call__(self, values, numbers, column, words, extras):
         return [values[0] * numbers[0, 0], values[1] * values[1] * numbers[0, 1]]
+
+
+@pytest.mark.parametrize("shape", [(200, 2000), (4, 2, 2, 3)])
+def test_a_box_of_more_entries_than_a_block_or_of_many_dimensions_has_the_bits_of_the_whole(shape):
+    base, *parents = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).bfloat16()
+    family = held(torch.stack(parents).float(), base.float())
+    blend = Blend("dare_linear", {"density": 0.5})
+    box = (slice(0, shape[0]), slice(0, shape[1] // 2), *(slice(0, n) for n in shape[2:]))
+    ((_, part),) = merging(family, blend).boxes(family, box, torch.device("cpu"))
+    assert torch.equal(part, written(family, blend)[box])
