@@ -135,7 +135,11 @@ class Entries:
 
     def words(self) -> torch.Tensor:
         """int32 (P + 1, rows): see `masks`. Each parent's are kept with what else is known of it."""
-        return torch.stack([self._words(self.joint, self.keys[0]), *map(self._words, self.own, self.keys[1:])])
+        return torch.stack([self._words(self.joint, self.keys[0]), *map(self.words_of, range(self.parents))])
+
+    def words_of(self, k: int) -> torch.Tensor:
+        """int32 (rows,): one parent's row words."""
+        return self._words(self.own[k], self.keys[k + 1])
 
     def _words(self, kept: dict[Any, Any], key: int) -> torch.Tensor:
         if ("words", key) not in kept:

@@ -53,7 +53,8 @@ def largest(entries: Entries, keep: int, *, exact: bool | None = None) -> Cut:
     if some == equals:
         return Cut(magnitude)
     if exact or (exact is None and entries.n <= EXACT):
-        return Cut(magnitude, _parting(_tie_words(entries, magnitude), some))
+        (words,) = entries.each(_words_in_order)
+        return Cut(magnitude, _parting(words[larger : larger + equals], some))
     return Cut(magnitude, below(some / equals))
 
 
@@ -78,12 +79,12 @@ def _around(entries: Entries, keep: int) -> Table:
     return found.around(entries, keep)
 
 
-def _tie_words(entries: Entries, magnitude: float) -> Array:
-    """int32, ascending: the words of a small tensor's entries of this magnitude."""
+def _words_in_order(entries: Entries) -> Array:
+    """int32 (n,): the tie words of one parent's entries, from its largest magnitude down; those of equals ascend."""
     (values,) = entries.read(0, entries.n, entries.chosen)
-    at = (values.abs() == magnitude).nonzero().flatten()
-    words = tie_word((at % WIDTH).to(torch.int32), entries.words()[1, at // WIDTH])
-    return np.sort(words.cpu().numpy())
+    at = torch.arange(entries.n, device=entries.device)
+    words = tie_word((at % WIDTH).to(torch.int32), entries.words_of(0)[at // WIDTH]).cpu().numpy()
+    return words[np.lexsort((words, -values.abs().cpu().numpy()))]  # type: ignore[no-any-return]
 
 
 def _parting(words: Array, some: int) -> float:
