@@ -3,21 +3,19 @@
 The survivors then go through task arithmetic (dare_linear) or the sign election of TIES (dare_ties). Unlike mergekit,
 whose only rescaling restores each tensor's L1 norm ("l1" here), the default divides by the density as the paper does
 and is unbiased. Masks are the same for every candidate, nested in density, and independent of the order in which
-tensors are visited.
+tensors are visited. With "l1" tensors of 65,536 entries and more round their density to 1/4096 (see `drawn`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from evomerge.methods import knobs
+from evomerge.methods.drawn import LARGE, kept_masses, level, mass
 from evomerge.methods.entries import Entries
-from evomerge.methods.kernels import Consensus, Optional, Values
-from evomerge.methods.masks import below, entry_word, is_below, shared_word
+from evomerge.methods.kernels import Consensus
+from evomerge.methods.masks import below
 from evomerge.methods.rescale import fixed_factor, l1_factor
 from evomerge.methods.settled import Settled
 from evomerge.methods.task_arithmetic import divisor
@@ -60,7 +58,9 @@ def _settled(
     entries: Entries, kernel: Consensus, weights: tuple[float, ...], density: Any, scale: float, rescale: str
 ) -> Settled:
     densities = knobs.per_parent("density", density, entries.parents)
-    factors = factors_of(entries, densities, rescale)
+    if rescale == "l1" and entries.n >= LARGE:
+        densities = tuple(map(level, densities))
+    factors = _factors(entries, densities, rescale)
     coefficients = tuple(w * f for w, f in zip(weights, factors, strict=True))
     words = tuple(below(p) for p in densities)
     numbers = (coefficients, weights, (scale,) * entries.parents, words)
@@ -81,37 +81,12 @@ def gain(kernel: Consensus, coefficients: Sequence[float], weights: Sequence[flo
     return max(total, abs(scale) * mean, mean)
 
 
-def factors_of(entries: Entries, densities: Sequence[float], rescale: str) -> tuple[float, ...]:
-    """Factor of each parent's survivors; only "l1" looks at them: one pass over the tensor."""
+def _factors(entries: Entries, densities: Sequence[float], rescale: str) -> tuple[float, ...]:
+    """Factor of each parent's survivors; only "l1" looks at them."""
     factors = tuple(fixed_factor(rescale, p) for p in densities)
     if rescale != "l1" or all(p >= 1 or p <= 0 for p in densities):
         return factors
-    before = entries.each(mass)
-    after = entries.totals(Kept(), (tuple(below(p) for p in densities),), entries.parents)
-    return tuple(l1_factor(*pair) for pair in zip(before, after, strict=True))
-
-
-def mass(entries: Entries) -> float:
-    """L1 norm of one parent's values, in float64."""
-    return sum(float(value.abs().sum(dtype=torch.float64)) for _, (value,) in entries.blocks())
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The magnitudes that survive a random mask, P tensors. numbers: the words below which entries are kept."""
-
-    random: bool = True
-
-    def __call__(
-        self, values: Values, numbers: torch.Tensor, column: Optional, words: Optional, extras: Values
-    ) -> list[torch.Tensor]:
-        assert column is not None and words is not None
-        shared = shared_word(column, words[0])
-        drawn = [entry_word(shared, words[k + 1]) for k in range(len(values))]
-        return [
-            torch.where(is_below(u, numbers[0, k]), v.abs(), 0.0)
-            for k, (u, v) in enumerate(zip(drawn, values, strict=True))
-        ]
+    return tuple(l1_factor(*pair) for pair in zip(entries.each(mass), kept_masses(entries, densities), strict=True))
 
 
 def _method(name: str, settle: Any) -> Method:

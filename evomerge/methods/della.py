@@ -16,7 +16,8 @@ import torch
 
 from evomerge.errors import MergeError
 from evomerge.methods import knobs
-from evomerge.methods.dare import gain, mass
+from evomerge.methods.dare import gain
+from evomerge.methods.drawn import mass
 from evomerge.methods.entries import Entries
 from evomerge.methods.kernels import HALF, Consensus, Optional, Values
 from evomerge.methods.masks import END, entry_word, shared_word

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from evomerge.errors import ConfigError
 from evomerge.methods import METHODS
+from evomerge.methods.drawn import LARGE, LEVELS, level
 from evomerge.types import Blend
 from tests.engine.held import held, merged, written
 
@@ -84,6 +85,24 @@ def test_rescaling_restores_the_norm_or_the_expectation(name):
     assert torch.equal(unbiased != 0, kept != 0)
     if name.startswith("dare") or name == "ties":
         torch.testing.assert_close(unbiased, kept / 0.3)
+
+
+@pytest.mark.parametrize("name", ["dare_linear", "dare_ties"])
+@pytest.mark.parametrize("density", [1e-9, 0.3, 0.9999])
+def test_the_norm_of_a_large_tensor_is_restored_though_it_is_looked_up(name, density):
+    delta = torch.randn(311, 307, generator=torch.Generator().manual_seed(1))
+    assert delta.numel() >= LARGE
+    kept = merged(name, [delta], density=level(density), rescale="none", normalize=False)
+    assert 0 < int(kept.count_nonzero()) < delta.numel()
+    found = merged(name, [delta], density=density, rescale="l1", normalize=False)
+    torch.testing.assert_close(found, kept * (delta.abs().sum() / kept.abs().sum()))
+
+
+@quick
+@given(st.floats(0, 1))
+def test_the_level_of_a_density_is_next_to_it(density):
+    assert abs(level(density) - density) <= 1 / LEVELS
+    assert (level(density) == 0) == (density == 0) and (level(density) == 1) == (density == 1)
 
 
 @pytest.mark.parametrize("name", ["dare_linear", "della_linear"])
