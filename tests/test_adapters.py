@@ -18,6 +18,7 @@ from evomerge.adapter import export_adapter
 from evomerge.cli import main
 from evomerge.engine import merging
 from evomerge.engine.passes import Pass
+from evomerge.engine.pieces import Inputs
 from evomerge.engine.sources import Stored
 from evomerge.errors import MergeError
 from evomerge.methods import METHODS
@@ -288,7 +289,7 @@ def merged_of_equals(blend: Blend, same: torch.Tensor, n: int) -> torch.Tensor:
     sources = [Stored(value, CPU, is_delta=base is not None) for value in values]
     merged = torch.empty(same.numel())
     ground = None if base is None else Stored(base, CPU)
-    Pass(method.settle(entries, **blend.knobs), sources, ground, entries).flat(0, same.numel(), merged)
+    Pass(method.settle(entries, **blend.knobs), Inputs(sources, ground, entries)).flat(0, same.numel(), merged)
     return merged.view(same.shape)
 
 

@@ -252,8 +252,8 @@ def test_no_tensor_that_is_made_of_an_adapter_outlives_its_candidate(pico, tmp_p
     wholes = {lora.home(lora.pool().base, name, CPU).data_ptr() for name in lora.shapes}
     kept = [inputs for key, inputs in lora.learned["together"].items() if key[0] == "inputs"]
     assert kept
-    for sources, *_ in kept:
-        assert {source.whole.data_ptr() for source in sources if source.whole is not None} <= wholes
+    for inputs in kept:
+        assert {source.whole.data_ptr() for source in inputs.sources if source.whole is not None} <= wholes
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

@@ -6,8 +6,9 @@ Both give the same bits on a CPU, for a kernel adds and multiplies in a fixed or
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
+from itertools import repeat
 from types import FunctionType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -35,15 +36,22 @@ class Operands(NamedTuple):
     words: torch.Tensor | None
     extras: Sequence[torch.Tensor]
 
-    def rows(self, first: int, end: int) -> Operands:
-        return Operands(
-            None if self.base is None else self.base[first:end],
-            [parent[first:end] for parent in self.parents],
-            self.numbers,
-            self.column,
-            None if self.words is None else self.words[:, first:end],
-            [extra if len(extra) == 1 else extra[first:end] for extra in self.extras],
-        )
+    def split(self, rows: int) -> Iterator[Operands]:
+        """The same, so many rows at a time."""
+        each = (_split(tensor, rows) for tensor in (self.base, *self.parents, self.column, *self.extras))
+        words = repeat(self.words) if self.words is None or self.words.shape[1] == 1 else self.words.split(rows, dim=1)
+        n = len(self.parents)
+        for word, base, *others in zip(words, *each, strict=False):  # what is the same for all has no end
+            yield Operands(base, others[:n], self.numbers, others[n], word, others[n + 1 :])
+
+    def flattened(self) -> tuple[torch.Tensor | None, ...]:
+        return (self.base, *self.parents, self.numbers, self.column, self.words, *self.extras)
+
+
+def _split(tensor: torch.Tensor | None, rows: int) -> Iterable[torch.Tensor | None]:
+    """Rows together; what is one row for all, every time."""
+    whole = tensor is None or tensor.dim() == 1 or tensor.shape[0] == 1
+    return repeat(tensor) if whole or tensor is None else tensor.split(rows)
 
 
 class NotCompiled(Exception):
@@ -57,8 +65,9 @@ def eager(work: Work, kernel: Any, given: tuple[bool, ...], it: Operands, out: t
     if step >= n:
         work(kernel, given, *it, out)
         return
-    for first in range(0, n, step):
-        work(kernel, given, *it.rows(first, first + step), out[first : first + step] if work is merge else out)
+    parts = out.split(step) if work is merge else repeat(out)
+    for rows, part in zip(it.split(step), parts, strict=False):
+        work(kernel, given, *rows, part)
 
 
 def merge(
@@ -75,19 +84,21 @@ def merge(
     """Write the merged entries into `out`."""
     ground = None if base is None else base.float()
     merged = kernel(_values(ground, parents, given), numbers, column, words, extras)
-    out.copy_(merged if ground is None else merged + ground)
+    out.copy_(merged if ground is None else merged.add_(ground))
 
 
 def _values(
     ground: torch.Tensor | None, parents: Sequence[torch.Tensor], given: tuple[bool, ...]
 ) -> list[torch.Tensor]:
-    return [p if is_delta else _less(p, ground) for p, is_delta in zip(parents, given, strict=True)]
+    """Float32 copies of the parents, or their differences: a kernel may overwrite them. Compiled loops copy nothing."""
+    return [_value(p, None if is_delta else ground) for p, is_delta in zip(parents, given, strict=True)]
 
 
-def _less(stored: torch.Tensor, ground: torch.Tensor | None) -> torch.Tensor:
-    if ground is None:
-        return stored.float()
-    return stored - ground if stored.dtype == torch.float32 else stored.float().sub_(ground)  # in a copy of its own
+def _value(stored: torch.Tensor, ground: torch.Tensor | None) -> torch.Tensor:
+    if ground is not None and stored.dtype == torch.float32:
+        return stored - ground
+    value = stored.to(torch.float32, copy=True)
+    return value if ground is None else value.sub_(ground)
 
 
 def add_up(
@@ -111,42 +122,84 @@ def add_up(
 
 
 def compiled(work: Work, kernel: Any, given: tuple[bool, ...], it: Operands, out: torch.Tensor) -> None:
-    """The same by a compiled loop over any number of rows. Raises NotCompiled."""
-    tensors = [it.base, *it.parents, *it.extras, out]
+    """The same by a compiled loop over any number of rows, two or more. Raises NotCompiled."""
+    tensors = (*it.flattened(), out)
     kinds = tuple(None if t is None else (t.dtype, t.shape[-1], t.shape[0] == 1) for t in tensors)
-    _loop(work, kernel, given, kinds, out.device.type, torch.get_num_threads())(it, out)
+    _loop(work, kernel, given, kinds, out.device.type, torch.get_num_threads())(it, tensors)
 
 
-@cache
-def _loop(
-    work: Work, kernel: Any, given: tuple[bool, ...], kinds: tuple[Any, ...], device: str, threads: int
-) -> Callable[[Operands, torch.Tensor], None]:
-    """One compiled function for each kind of operands: the number of rows is dynamic, all else is fixed."""
-    assert isinstance(work, FunctionType)
-    code = work.__code__.replace(co_name=f"{work.__name__}_{type(kernel).__name__}")  # its own cache of compilations
-    function = torch.compile(FunctionType(code, work.__globals__), dynamic=False, options=OPTIONS)
-    state = {"new": True}
+class Loop:
+    """A compiled function of operands of one kind: the number of rows is dynamic, all else is fixed.
 
-    def run(it: Operands, out: torch.Tensor) -> None:
+    torch.compile looks in every call for the code that suits what it is given, which takes longer than a small tensor
+    does. Operands of one kind all suit, so from the second call on its code is called as it stands.
+    """
+
+    def __init__(self, work: Work, kernel: Any, given: tuple[bool, ...]) -> None:
+        assert isinstance(work, FunctionType)
+        code = work.__code__.replace(
+            co_name=f"{work.__name__}_{type(kernel).__name__}"
+        )  # its own cache of compilations
+        self._function = torch.compile(FunctionType(code, work.__globals__), dynamic=False, backend=self._backend)
+        self._fixed = (kernel, given)
+        self._code: Callable[..., Any] | None = None
+        self._seen: list[tuple[Callable[..., Any], Sequence[Any]]] = []
+        self._order: list[int] = []
+
+    def __call__(self, it: Operands, tensors: Sequence[torch.Tensor | None]) -> None:
+        if self._code is not None:
+            rows = it.parents[0].shape[0]
+            self._code(*[rows if place < 0 else tensors[place] for place in self._order])
+            return
         try:
-            if state.pop("new", False):
-                _mark(it, out)
-            function(kernel, given, *it, out)
+            self._first(it, tensors)
         except Exception as e:  # of many kinds: no compiler, no headers, a broken cache
             if isinstance(e, torch.OutOfMemoryError):
                 raise
             log.warning("compiling failed, merging goes on without (%s: %s)", type(e).__name__, str(e).split("\n")[0])
-            _failed.add(device)
+            _failed.add(it.parents[0].device.type)
             raise NotCompiled from e
 
-    return run
+    def _first(self, it: Operands, tensors: Sequence[torch.Tensor | None]) -> None:
+        _mark(it, tensors)
+        self._seen = []
+        self._function(*self._fixed, *it, tensors[-1])
+        if len(self._seen) == 1:  # else it was not compiled as one
+            code, flat = self._seen[0]
+            self._order = _places(flat, tensors)
+            self._code = code if self._order else None
+        self._seen = []
+
+    def _backend(self, graph: Any, examples: Any) -> Callable[..., Any]:
+        from torch._inductor.compile_fx import compile_fx  # takes seconds to import
+
+        code = compile_fx(graph, examples, config_patches=OPTIONS)
+
+        def call(*flat: Any) -> Any:
+            self._seen.append((code, flat))
+            return code(*flat)
+
+        return call
 
 
-def _mark(it: Operands, out: torch.Tensor) -> None:
-    for tensor in (it.base, *it.parents, *it.extras, out):
-        if tensor is not None and tensor.shape[0] > 1:  # a row of numbers for all has one
-            torch._dynamo.mark_dynamic(tensor, 0)
-    if it.words is not None:
+_loop = cache(lambda work, kernel, given, kinds, device, threads: Loop(work, kernel, given))
+
+
+def _places(flat: Sequence[Any], tensors: Sequence[torch.Tensor | None]) -> list[int]:
+    """Which of the tensors compiled code was given, -1 for the number of rows; none if that cannot be told."""
+    places = {id(tensor): i for i, tensor in enumerate(tensors) if tensor is not None}
+    if len(places) < sum(tensor is not None for tensor in tensors):  # one stands twice, and might not the next time
+        return []
+    found = [-1 if isinstance(given, int) else places.get(id(given)) for given in flat]
+    return [] if None in found else [place for place in found if place is not None]
+
+
+def _mark(it: Operands, tensors: Sequence[torch.Tensor | None]) -> None:
+    fixed = {id(it.numbers), id(it.words)}
+    for tensor in tensors:
+        if tensor is not None and id(tensor) not in fixed and tensor.dim() > 1 and tensor.shape[0] > 1:
+            torch._dynamo.mark_dynamic(tensor, 0)  # what has one row has numbers for all
+    if it.words is not None and it.words.shape[1] > 1:
         torch._dynamo.mark_dynamic(it.words, 1)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evomerge.engine.passes import STREAMED
+from evomerge.engine.pieces import STREAMED
 from evomerge.memory.passes import FLOAT32
 from evomerge.methods.entries import BLOCK, LARGE_BLOCK
 from evomerge.methods.magnitudes import LARGE_STRETCH, STRETCH

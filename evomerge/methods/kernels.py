@@ -28,9 +28,9 @@ class Sum:
         self, values: Values, numbers: torch.Tensor, column: Optional, words: Optional, extras: Values
     ) -> torch.Tensor:
         each = extras or numbers[0]
-        total = values[0] * each[0]
+        total = values[0].mul_(each[0])
         for k in range(1, len(values)):
-            total.add_(values[k] * each[k])
+            total.add_(values[k].mul_(each[k]))
         return total
 
 

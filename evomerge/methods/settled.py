@@ -13,11 +13,11 @@ import torch
 class Kernel(Protocol):
     """The stages of a method as one elementwise function, a frozen dataclass: equal kernels are compiled once.
 
-    Called with float32 `values`, P tensors of one shape (parents, or parents minus base); `numbers`, float32 (M, P);
-    `column` and `words`, which `masks` turns into random numbers, None unless `random`; and `extras`, tensors that
-    broadcast to the shape. Returns float32 of that shape, which is added to the base where there is one. It may use
-    each entry's own values alone, by torch operations whose results do not depend on the shape: then any slice has the
-    bits of the whole, compiled or not.
+    Called with float32 `values`, P tensors of one shape (parents, or parents minus base) that it may overwrite;
+    `numbers`, float32 (M, P); `column` and `words`, which `masks` turns into random numbers, None unless `random`; and
+    `extras`, tensors that broadcast to the shape. Returns float32 of that shape, in memory that is nobody else's: the
+    base is added to it where there is one. It may use each entry's own values alone, by torch operations whose results
+    do not depend on the shape: then any slice has the bits of the whole, compiled or not.
     """
 
     @property
@@ -36,7 +36,7 @@ class Kernel(Protocol):
 
 
 class Measure(Protocol):
-    """A kernel that returns M tensors, to be added up over all entries of a tensor."""
+    """A kernel that leaves its values alone and returns M tensors, to be added up over all entries of a tensor."""
 
     @property
     def random(self) -> bool: ...

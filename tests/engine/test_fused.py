@@ -11,6 +11,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 
 from evomerge.engine import fused
+from evomerge.methods.kernels import Sum
 from evomerge.types import Blend
 from tests.engine.held import BASE, Held, digests, written
 
@@ -62,15 +63,15 @@ def family(shape: tuple[int, ...], dtypes: tuple[torch.dtype, ...], *, compiles:
     ],
 )
 def test_compiled_and_eager_have_the_same_bits(kind, dtypes, out, outcomes):
-    shape = (37, 257)  # nine rows of the loop, and a rest that is not compiled
-    eager, compiled = (written(family(shape, dtypes, compiles=c), KERNELS[kind], out) for c in (False, True))
-    assert outcomes and all(outcomes)
     integers = torch.int32 if out == F32 else torch.int16
-    assert torch.equal(eager.view(integers), compiled.view(integers))
+    for rows in (37, 61, 30):  # nine rows of the loop and a rest; the second tensor meets code that is there
+        eager, compiled = (written(family((rows, 257), dtypes, compiles=c), KERNELS[kind], out) for c in (False, True))
+        assert outcomes and all(outcomes)
+        assert torch.equal(eager.view(integers), compiled.view(integers))
 
 
 @pytest.mark.slow
-def test_twenty_candidates_over_tensors_of_many_sizes_are_compiled_once(outcomes):
+def test_twenty_candidates_over_tensors_of_many_sizes_are_compiled_once_and_so_are_rests_of_rows(outcomes):
     fused._loop.cache_clear()
     kinds = (BF16, BF16, BF16)
     families = [family((rows, 512), kinds, compiles=True) for rows in (4, 5, 6, 100, 1000)]
@@ -81,8 +82,20 @@ def test_twenty_candidates_over_tensors_of_many_sizes_are_compiled_once(outcomes
         density = tuple(torch.rand(2, generator=random).tolist())
         for held in families:
             written(held, Blend("dare_linear", {"weight": weights, "density": density}), BF16)
-    assert outcomes == [True] * 100
-    assert counters["stats"]["unique_graphs"] - before.get("unique_graphs", 0) == 1
+    assert outcomes == [True] * (100 + 20)
+    assert counters["stats"]["unique_graphs"] - before.get("unique_graphs", 0) == 2
+
+
+@pytest.mark.slow
+def test_a_tensor_that_is_given_twice_is_not_taken_for_two(outcomes):
+    """Compiled code was made for one tensor in both places: it must not be called with two."""
+    fused._loop.cache_clear()
+    one, other = torch.ones(3, 2048, 1, dtype=BF16), torch.full((2048, 1), 10.0, dtype=BF16)
+    numbers, out = torch.tensor([[0.5, 0.25]]), torch.empty(2048, 1, dtype=BF16)
+    for parents, wanted in (((one[0],) * 2, 0.75), ((one[0], other), 3.0), ((other, one[1]), 5.25)):
+        it = fused.Operands(None, parents, numbers, None, None, ())
+        fused.compiled(fused.merge, Sum(), (False, False), it, out)
+        assert out.unique().tolist() == [wanted]
 
 
 # ---------------------------------------------------------------- without a compiler

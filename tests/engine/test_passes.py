@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.engine.passes import Pass, positions
+from evomerge.engine.pieces import Inputs
 from evomerge.engine.sources import Stored
 from evomerge.methods.dare import DARE_LINEAR
 from evomerge.methods.entries import Entries
@@ -52,7 +53,7 @@ def large() -> Pass:
     ones = torch.ones(()).expand(shape)
     entries = Entries(shape, lambda start, stop, which: [ones.reshape(-1)[start:stop] for _ in which], KEYS)
     settled = DARE_LINEAR.settle(entries, weight=(1.0, 2.0), density=0.5, rescale="none")
-    return Pass(settled, [Stored(ones, CPU)] * 2, None, entries)
+    return Pass(settled, Inputs([Stored(ones, CPU)] * 2, None, entries))
 
 
 def kept(positions_of: torch.Tensor) -> torch.Tensor:
@@ -93,7 +94,7 @@ def by_vectors(shape: tuple[int, ...], width: int, *, rows: bool) -> tuple[Pass,
     of = (n // width, 1) if rows else (1, width)
     extras = tuple(torch.randn(of, generator=random) for _ in range(2))
     settled = Settled(Sum(), ((0.0, 0.0),), extras=extras, width=width)
-    merging = Pass(settled, [Stored(v, CPU) for v in values], None, Entries.of(values))
+    merging = Pass(settled, Inputs([Stored(v, CPU) for v in values], None, Entries.of(values)))
     seen = values.reshape(2, n // width, width)
     return merging, (seen[0] * extras[0] + seen[1] * extras[1]).reshape(shape)
 
@@ -129,7 +130,7 @@ def test_rows_of_a_tensor_with_coefficients_by_columns_are_merged_alone(start, s
 def test_totals_are_the_sums_over_all_entries(shape):
     values = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
     numbers = ((2.0, 3.0),)
-    merging = Pass(Settled(Moments(), numbers), [Stored(v, CPU) for v in values], None, Entries.of(values))
+    merging = Pass(Settled(Moments(), numbers), Inputs([Stored(v, CPU) for v in values], None, Entries.of(values)))
     wanted = [2 * values[0].double().sum(), 3 * values[1].double().square().sum()]
     assert merging.totals(2) == pytest.approx([float(x) for x in wanted], rel=1e-5, abs=1e-4)
     assert Entries.of(values).totals(Moments(), numbers, 2) == pytest.approx(merging.totals(2), rel=1e-9)

@@ -17,6 +17,7 @@ from evomerge import build
 from evomerge.backends.hf import HFBackend
 from evomerge.doctor.profiles import MODELS, typical
 from evomerge.engine.passes import Pass
+from evomerge.engine.pieces import Inputs
 from evomerge.engine.sources import Stored, reader
 from evomerge.memory.building import COUNTING, TABLE, buffers, learned, learning, merging, tables
 from evomerge.memory.jobs import job_of
@@ -131,7 +132,7 @@ def at_work(method, n_parents):
     settled, out = [], torch.empty(whole, dtype=torch.bfloat16)
     kept = 2 * method.keeps * n_parents * out.numel()  # twice: put together of the parents' own
     learning = allocated(lambda: settled.append(method.settle(entries, **knobs))) - kept
-    made = Pass(settled[0], sources[:n_parents], base, entries)
+    made = Pass(settled[0], Inputs(sources[:n_parents], base, entries))
     return learning, allocated(lambda: made.flat(0, out.numel(), out.view(-1)))
 
 

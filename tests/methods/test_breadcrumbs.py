@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.engine.passes import Pass
+from evomerge.engine.pieces import Inputs
 from evomerge.engine.sources import Stored
 from evomerge.errors import MergeError
 from evomerge.methods.breadcrumbs import BREADCRUMBS, BREADCRUMBS_TIES, bounds
@@ -26,7 +27,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def merging(method: Method, values: torch.Tensor, **knobs: object) -> Pass:
     entries = Entries.of(values)
-    return Pass(method.settle(entries, **knobs), [Stored(value, CPU) for value in values], None, entries)
+    return Pass(method.settle(entries, **knobs), Inputs([Stored(value, CPU) for value in values], None, entries))
 
 
 def merged(method: Method, values: torch.Tensor, **knobs: object) -> torch.Tensor:

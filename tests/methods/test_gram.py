@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.engine.passes import Pass
+from evomerge.engine.pieces import Inputs
 from evomerge.engine.sources import Stored
 from evomerge.errors import MergeError
 from evomerge.methods import entries as entries_module
@@ -38,7 +39,7 @@ def merged(method: Method, values: torch.Tensor, *, compiles: bool = False, **kn
     entries = Entries.of(values)
     out = torch.full((entries.n,), float("nan"))
     sources = [Stored(value, CPU) for value in values]
-    Pass(method.settle(entries, **knobs), sources, None, entries, compiles).flat(0, entries.n, out)
+    Pass(method.settle(entries, **knobs), Inputs(sources, None, entries), compiles).flat(0, entries.n, out)
     return out.view(entries.shape)
 
 

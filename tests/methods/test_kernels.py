@@ -117,11 +117,13 @@ def test_the_consensus_of_an_entry_is_what_the_words_say(kernel, data):
 
 
 @pytest.mark.parametrize("kernel", [Sum(), *ALL[::3]], ids=str)
-def test_a_kernel_leaves_its_inputs_alone(kernel):
+def test_a_kernel_overwrites_nothing_but_its_values(kernel):
     values = [torch.randn(1, N, generator=torch.Generator().manual_seed(k)) for k in range(P)]
-    before = [v.clone() for v in values]
-    kernel(values, torch.full((9, P), 0.5), COLUMN, ROWS, [torch.zeros(1, N)] * P)
-    assert all(torch.equal(a, b) for a, b in zip(values, before, strict=True))
+    others = [torch.full((9, P), 0.5), COLUMN, ROWS, *torch.full((P, 1, N), 0.5)]
+    before = [other.clone() for other in others]
+    merged = kernel(values, *others[:3], others[3:])
+    merged.add_(1.0)  # as the base is
+    assert all(torch.equal(a, b) for a, b in zip(others, before, strict=True))
 
 
 @quick
@@ -135,12 +137,12 @@ def test_a_sum_is_added_in_the_parents_order(weights):
 
 
 def test_coefficients_of_a_sum_may_be_one_for_each_row_or_column():
-    values = [torch.ones(2, 3), torch.full((2, 3), 10.0)]
+    values = torch.stack([torch.ones(2, 3), torch.full((2, 3), 10.0)])
     by_row = [torch.tensor([[1.0], [2.0]]), torch.tensor([[0.5], [0.0]])]
     by_column = [torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[0.0, 0.0, 1.0]])]
     nothing = torch.zeros(1, 2)
-    assert Sum()(values, nothing, None, None, by_row).tolist() == [[6.0] * 3, [2.0] * 3]
-    assert Sum()(values, nothing, None, None, by_column).tolist() == [[1.0, 2.0, 13.0]] * 2
+    assert Sum()([*values.clone()], nothing, None, None, by_row).tolist() == [[6.0] * 3, [2.0] * 3]
+    assert Sum()([*values], nothing, None, None, by_column).tolist() == [[1.0, 2.0, 13.0]] * 2
 
 
 def test_equal_kernels_are_one_key():

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.engine.passes import Pass
+from evomerge.engine.pieces import Inputs
 from evomerge.engine.sources import Stored
 from evomerge.errors import MergeError
 from evomerge.methods.entries import CPU, Entries
@@ -19,7 +20,7 @@ quick = settings(deadline=None, max_examples=50, derandomize=True)
 def merged(delta: torch.Tensor, **knobs: float | None) -> torch.Tensor:
     """float32 (*shape): what is added to the base."""
     entries, out = Entries.of(delta[None]), torch.full((delta.numel(),), float("nan"))
-    Pass(settle(entries, **knobs), [Stored(delta, CPU)], None, entries).flat(0, len(out), out)
+    Pass(settle(entries, **knobs), Inputs([Stored(delta, CPU)], None, entries)).flat(0, len(out), out)
     return out.view(delta.shape)
 
 

@@ -12,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from evomerge.engine.passes import Pass
+from evomerge.engine.pieces import Inputs
 from evomerge.engine.sources import Stored
 from evomerge.methods.entries import CPU, Entries
 from evomerge.methods.nuslerp import METHOD
@@ -58,7 +59,7 @@ def test_a_box_has_the_bits_of_the_whole(knobs, data, values):
     box = tuple(slice(a, b) for a, b in edges)
     entries = Entries.of(values)
     out = torch.empty(values[0][box].shape)
-    Pass(METHOD.settle(entries, **knobs), [Stored(v, CPU) for v in values], None, entries).box(box, out)
+    Pass(METHOD.settle(entries, **knobs), Inputs([Stored(v, CPU) for v in values], None, entries)).box(box, out)
     assert torch.equal(out, merged(METHOD, values, **knobs)[box])
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.engine.passes import Pass
+from evomerge.engine.pieces import Inputs
 from evomerge.engine.sources import Stored
 from evomerge.errors import ConfigError, MergeError
 from evomerge.methods.entries import CPU, Entries
@@ -24,7 +25,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def merging(entries: Entries, values: torch.Tensor, **knobs: object) -> Pass:
     sources = [Stored(value, CPU) for value in values]
-    return Pass(settle(entries, **knobs), sources, None, entries)
+    return Pass(settle(entries, **knobs), Inputs(sources, None, entries))
 
 
 def merged(values: torch.Tensor, entries: Entries | None = None, **knobs: object) -> torch.Tensor:

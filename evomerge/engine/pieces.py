@@ -1,0 +1,140 @@
+"""What one tensor is merged of, and the pieces in which it goes to a loop: as matrices, whatever the tensor's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+
+from evomerge.engine import streams
+from evomerge.engine.sources import Source
+from evomerge.methods.entries import Entries
+from evomerge.methods.masks import WIDTH, columns
+
+#: Entries of a piece of tensors that do not lie on the device.
+STREAMED = 1 << 22
+
+
+class Piece(NamedTuple):
+    """Consecutive entries, seen as a matrix of so many columns."""
+
+    start: int
+    stop: int
+    columns: int
+
+    @property
+    def rows(self) -> int:
+        return (self.stop - self.start) // self.columns
+
+
+class Laid(NamedTuple):
+    """A piece laid out: base and parents as matrices, and for kernels that draw their columns and row words."""
+
+    piece: Piece
+    base: torch.Tensor | None
+    parents: Sequence[torch.Tensor]
+    column: torch.Tensor | None
+    words: torch.Tensor | None
+
+
+@dataclass(eq=False)
+class Inputs:
+    """Sources and base of a tensor on the way to a device. keep: whether what is laid out is kept for later passes."""
+
+    sources: Sequence[Source]
+    base: Source | None
+    entries: Entries
+    keep: bool = False
+    _laid: dict[Any, list[Laid]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def all(self) -> list[Source]:
+        return [*([] if self.base is None else [self.base]), *self.sources]
+
+    @cached_property
+    def given(self) -> tuple[bool, ...]:
+        """Which of the sources are differences already."""
+        return tuple(source.is_delta for source in self.sources)
+
+    @cached_property
+    def dtypes(self) -> frozenset[torch.dtype]:
+        return frozenset(source.dtype for source in self.all)
+
+    @cached_property
+    def here(self) -> bool:
+        """Whether everything lies on the device."""
+        return all(source.whole is not None for source in self.all)
+
+    @cached_property
+    def _size(self) -> int:
+        """Entries of a piece, at least."""
+        made = max((source.piece for source in self.all), default=0)
+        if made or not self.here:
+            return made or STREAMED
+        return max(1, self.entries.n)
+
+    # ------------------------------------------------------------ laid out
+
+    def laid(self, start: int, stop: int, *, draws: bool, width: int = 0) -> Iterable[Laid]:
+        """The pieces of these row-major positions: kept where that makes no copies.
+
+        draws: for a kernel that draws. width: columns of the tensor's own, if its rows and columns matter.
+        """
+        if not (self.keep and self.here):
+            return self._lay(start, stop, draws, width)
+        key = (start, stop, draws, width)
+        if key not in self._laid:
+            self._laid[key] = list(self._lay(start, stop, draws, width))
+        return self._laid[key]
+
+    def _lay(self, start: int, stop: int, draws: bool, width: int) -> Iterator[Laid]:
+        pieces = list(self._pieces(start, stop, draws, width))
+        spans = [(piece.start, piece.stop) for piece in pieces]
+        for piece, brought in zip(pieces, streams.brought(self.all, spans, self.entries.device), strict=True):
+            matrices = [entries.view(-1, piece.columns) for entries in brought]
+            base, parents = (None, matrices) if self.base is None else (matrices[0], matrices[1:])
+            yield Laid(piece, base, parents, *(self._place(piece) if draws else (None, None)))
+
+    def _pieces(self, start: int, stop: int, draws: bool, width: int) -> Iterator[Piece]:
+        """One column where places do not matter; else rows of WIDTH, and what is left of rows at both ends."""
+        if width or not draws:
+            yield from _rows(start, stop, width or 1, self._size)
+            return
+        main = min(-(-start // WIDTH) * WIDTH, stop)
+        end = max(main, stop // WIDTH * WIDTH)
+        for first, last in ((start, main), (end, stop)):
+            if first < last:
+                yield Piece(first, last, 1)
+        yield from _rows(main, end, WIDTH, self._size)
+
+    def _place(self, piece: Piece) -> tuple[torch.Tensor, torch.Tensor]:
+        """Columns (columns,) or (entries, 1), and row words (P + 1, rows, 1), of a piece."""
+        words = self._words[:, piece.start // WIDTH : -(-piece.stop // WIDTH), None].contiguous()  # one stride for all
+        if piece.columns == WIDTH:
+            return self._columns, words
+        first = piece.start % WIDTH
+        return self._columns[first : first + piece.rows, None], words
+
+    @cached_property
+    def _words(self) -> torch.Tensor:
+        return self.entries.words()
+
+    @cached_property
+    def _columns(self) -> torch.Tensor:
+        return columns(self.entries.device)
+
+    # ------------------------------------------------------------ any part
+
+    def places(self, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Columns and row words of these positions, int64: in their shape, and (P + 1, *shape)."""
+        return (at % WIDTH).to(torch.int32), self._words[:, at // WIDTH]
+
+
+def _rows(start: int, stop: int, columns: int, size: int) -> Iterator[Piece]:
+    """Pieces of whole rows, of about `size` entries."""
+    step = max(1, size // columns) * columns
+    for at in range(start, stop, step):
+        yield Piece(at, min(at + step, stop), columns)
