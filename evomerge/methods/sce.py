@@ -10,14 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from evomerge.errors import ConfigError, MergeError, unknown
 from evomerge.methods.entries import CPU, Entries
 from evomerge.methods.kernels import Optional, Values, agreed, reaches, summed
-from evomerge.methods.masks import END, WIDTH, tie_word
+from evomerge.methods.magnitudes import INFINITY, Array
+from evomerge.methods.masks import END, WIDTH, WORD, tie_word
 from evomerge.methods.settled import Settled
 from evomerge.types import Knob, Method
 
@@ -135,14 +137,24 @@ def _largest(entries: Entries, share: float) -> Chosen:
     if keep <= 0:
         return Chosen(math.inf, math.inf, (0.0,) * entries.parents)
     bin_ = int(torch.searchsorted(table.counts, keep))
-    spread, word, squares = _members(entries, table.places, int(table.bins[bin_]))
+    order, squares = _members(entries, table.places, int(table.bins[bin_]))
     last = keep - (int(table.counts[bin_ - 1]) if bin_ else 0)
-    order = word.argsort(stable=True)
-    order = order[spread[order].argsort(descending=True, stable=True)]
-    energies = squares[:, order[:last]].sum(dim=1) + (table.energies[:, bin_ - 1] if bin_ else 0)
-    cut = float(spread[order[last - 1]])
-    ties = last < len(order) and float(spread[order[last]]) == cut
-    return Chosen(cut, float(word[order[last]]) if ties else math.inf, energies.tolist())
+    chosen, cut, word = _first(order, last)
+    energies = squares[:, chosen].sum(1) + (table.energies[:, bin_ - 1].numpy() if bin_ else 0)
+    return Chosen(cut, word, energies.tolist())
+
+
+def _first(order: Array, n: int) -> tuple[Array, float, float]:
+    """The first n of some places: bool (m,) which they are, their least variance, and the word that its equals need."""
+    if n == len(order):
+        return np.ones(n, bool), _spread_of(order.max()), math.inf
+    last, next_ = np.partition(order, (n - 1, n))[n - 1 : n + 1]
+    cut = _spread_of(last)
+    return order < next_, cut, float((next_ & WORD) - END) if _spread_of(next_) == cut else math.inf
+
+
+def _spread_of(order: Any) -> float:
+    return float(np.int32(INFINITY - (order >> 32)).view(np.float32))
 
 
 def _shares(energies: Sequence[float], n: int, guard: str) -> tuple[float, ...]:
@@ -182,12 +194,23 @@ def tabulate(entries: Entries) -> Table:
     return Table(places, found.to(CPU), counts[found].cumsum(0).to(CPU), energies[:, found].cumsum(1).to(CPU), nonzero)
 
 
-def _members(entries: Entries, places: torch.Tensor, bin_: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Variance (m,), word (m,) and squares float64 (P, m) of the entries in a bin."""
-    at = (places == bin_).nonzero().view(-1)
+def _members(entries: Entries, places: torch.Tensor, bin_: int) -> tuple[Array, Array]:
+    """Of the entries in a bin what they are ordered by, int64 (m,), and their squares, float64 (P, m).
+
+    The largest variance is first, and of equals the smallest word.
+    """
+    at = _where(places, bin_)
     members = entries.picked(at)
     word = tie_word((at % WIDTH).to(torch.int32), entries.words()[0, at // WIDTH])
-    return variance(members).to(CPU), word.to(CPU), torch.stack(members).double().square().to(CPU)
+    order = (INFINITY - variance(members).view(torch.int32)).long() << 32 | word + int(END)
+    return order.to(CPU).numpy(), torch.stack(members).double().square().to(CPU).numpy()
+
+
+def _where(places: torch.Tensor, bin_: int) -> torch.Tensor:
+    """int64 (m,)"""
+    if places.device.type != "cpu":
+        return (places == bin_).nonzero().view(-1)
+    return torch.from_numpy(np.flatnonzero(places.numpy() == np.int16(bin_)))  # four times as fast as torch
 
 
 METHOD = Method(
