@@ -32,12 +32,12 @@ def write(
     planned = layers(recipe)
     check_vocabulary(recipe, family)
     _check_depth(planned, family)
-    for name, target in targets.items():
-        merging = resolve(recipe, planned, family, name)
-        if standing is None or standing.get(name) != merging.key:
-            _forget(standing, name)
+    mergings = [resolve(recipe, planned, family, name) for name in targets]  # all, before the first tensor is lost
+    for merging, target in zip(mergings, targets.values(), strict=True):
+        if standing is None or standing.get(merging.name) != merging.key:
+            _forget(standing, merging.name)
             merging.write(family, target, again=standing is not None)
-            _remember(standing, name, merging)
+            _remember(standing, merging)
 
 
 def _forget(standing: Standing | None, name: str) -> None:
@@ -45,9 +45,9 @@ def _forget(standing: Standing | None, name: str) -> None:
         standing.pop(name, None)  # a write that fails leaves neither model behind
 
 
-def _remember(standing: Standing | None, name: str, merging: Merging) -> None:
+def _remember(standing: Standing | None, merging: Merging) -> None:
     if standing is not None:
-        standing[name] = merging.key
+        standing[merging.name] = merging.key
 
 
 @torch.no_grad()

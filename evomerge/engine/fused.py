@@ -44,8 +44,11 @@ class Operands(NamedTuple):
         for word, base, *others in zip(words, *each, strict=False):  # what is the same for all has no end
             yield Operands(base, others[:n], self.numbers, others[n], word, others[n + 1 :])
 
-    def flattened(self) -> tuple[torch.Tensor | None, ...]:
-        return (self.base, *self.parents, self.numbers, self.column, self.words, *self.extras)
+    def kinds(self) -> tuple[Any, ...]:
+        """What is the same for operands that differ in the number of rows alone, two or more."""
+        dtypes = [parent.dtype for parent in self.parents]
+        extras = [(extra.dtype, extra.shape[-1], extra.shape[0] == 1) for extra in self.extras]
+        return (self.parents[0].shape[-1], None if self.base is None else self.base.dtype, *dtypes, *extras)
 
 
 def _split(tensor: torch.Tensor | None, rows: int) -> Iterable[torch.Tensor | None]:
@@ -61,7 +64,8 @@ class NotCompiled(Exception):
 def eager(work: Work, kernel: Any, given: tuple[bool, ...], it: Operands, out: torch.Tensor) -> None:
     """Do `merge` or `add_up` a few rows at a time. given: which of the parents are differences already."""
     n, columns = it.parents[0].shape
-    step = max(1, BLOCK.get(out.device.type, LARGE_BLOCK) // columns)
+    blocks = round(n * columns / BLOCK.get(out.device.type, LARGE_BLOCK)) or 1  # no short one at the end
+    step = max(1, -(-n // blocks))
     if step >= n:
         work(kernel, given, *it, out)
         return
@@ -123,9 +127,7 @@ def add_up(
 
 def compiled(work: Work, kernel: Any, given: tuple[bool, ...], it: Operands, out: torch.Tensor) -> None:
     """The same by a compiled loop over any number of rows, two or more. Raises NotCompiled."""
-    tensors = (*it.flattened(), out)
-    kinds = tuple(None if t is None else (t.dtype, t.shape[-1], t.shape[0] == 1) for t in tensors)
-    _loop(work, kernel, given, kinds, out.device.type, torch.get_num_threads())(it, tensors)
+    _loop(work, kernel, given, it.kinds(), out.dtype, out.shape[-1], out.device.type, torch.get_num_threads())(it, out)
 
 
 class Loop:
@@ -146,7 +148,8 @@ class Loop:
         self._seen: list[tuple[Callable[..., Any], Sequence[Any]]] = []
         self._order: list[int] = []
 
-    def __call__(self, it: Operands, tensors: Sequence[torch.Tensor | None]) -> None:
+    def __call__(self, it: Operands, out: torch.Tensor) -> None:
+        tensors = (it.base, *it.parents, it.numbers, it.column, it.words, *it.extras, out)
         if self._code is not None:
             rows = it.parents[0].shape[0]
             self._code(*[rows if place < 0 else tensors[place] for place in self._order])
@@ -182,7 +185,8 @@ class Loop:
         return call
 
 
-_loop = cache(lambda work, kernel, given, kinds, device, threads: Loop(work, kernel, given))
+#: One loop for each work, kernel, kind of operands and of output, device and number of threads.
+_loop = cache(lambda work, kernel, given, *kinds: Loop(work, kernel, given))
 
 
 def _places(flat: Sequence[Any], tensors: Sequence[torch.Tensor | None]) -> list[int]:
