@@ -8,7 +8,7 @@ import torch
 
 from evomerge import ingredients
 from evomerge.doctor.findings import Finding, Findings, note, ok
-from evomerge.engine import fused
+from evomerge.engine import loops
 from evomerge.memory.jobs import machine_of
 from evomerge.memory.words import gb
 from evomerge.models.blank import pick_device
@@ -35,7 +35,7 @@ def _memory(cfg: Any, device: torch.device) -> Finding:
 def _compiler(cfg: Any, device: torch.device) -> Finding:
     if ingredients.compile_of(cfg) is False:
         return ok("compiler", "merging goes without: merge.compile=false")
-    if fused.possible(device.type):
+    if loops.possible(device.type):
         return ok("compiler", "found: merging large models is compiled")
     remedy = f": install {COMPILERS[device.type]}" if device.type in COMPILERS else ""
     return note("compiler", f"none for {device.type}, and merging large models is slower without{remedy}")

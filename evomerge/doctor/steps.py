@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from evomerge.doctor.timing import synchronize
-from evomerge.engine import fused
+from evomerge.engine import fused, loops
 from evomerge.engine.passes import Pass
 from evomerge.engine.pieces import Inputs
 from evomerge.engine.sources import Stored
@@ -118,7 +118,7 @@ def methods(device: torch.device) -> dict[str, Any]:
 
 def compiled(device: torch.device) -> dict[str, Any]:
     """If there is a compiler, a compiled loop gives what its operations give one by one: on a CPU the same bits."""
-    if not fused.possible(device.type):
+    if not loops.possible(device.type):
         return {"compiler": False}
     figures = {"compiler": True, "largest": _compiled_difference(METHODS[COMPILED], device)}
     if not figures["largest"] <= (0 if device.type == "cpu" else TOLERANCE):
@@ -136,8 +136,8 @@ def _compiled_difference(method: Method, device: torch.device) -> float:
     out = torch.empty(96, WIDTH, device=device)
     try:
         for _ in range(2):  # from the second time on the compiled code is called as it stands
-            fused.compiled(fused.merge, made.settled.kernel, made.inputs.given, operands, out.fill_(math.nan))
-    except fused.NotCompiled as e:
+            loops.compiled(fused.merge, made.settled.kernel, made.inputs.given, operands, out.fill_(math.nan))
+    except loops.NotCompiled as e:
         raise StepFailed("there is a compiler, and it fails", {"compiler": True}) from e
     return float((out - merged(made)).abs().max())
 

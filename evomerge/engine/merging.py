@@ -93,7 +93,10 @@ class Merging:
 
     def _pass(self, family: Family, device: torch.device) -> Pass:
         inputs = inputs_of(family, self.parts, device)
-        settled = get(self.blend.method).settle(inputs.entries, **self.blend.knobs)
+        try:
+            settled = get(self.blend.method).settle(inputs.entries, **self.blend.knobs)
+        except MergeError as e:
+            raise MergeError(f"'{self.name}': {e}") from e
         return Pass(settled, inputs, compiles(family))
 
     @cached_property

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import torch
 
-from evomerge.engine import fused
+from evomerge.engine import fused, loops
 from evomerge.engine.pieces import Inputs, Piece
 from evomerge.engine.sources import Box
 from evomerge.methods.entries import Entries
@@ -48,14 +48,14 @@ class Pass:
     def flat(self, start: int, stop: int, out: torch.Tensor) -> None:
         """Merge the entries at these row-major positions into `out`, (stop - start,) and contiguous."""
         self._settle_on(out.dtype)
-        with suppress(fused.NotCompiled):
+        with suppress(loops.NotCompiled):
             return self._flat(start, stop, out)
         self.compiles = False
         self._flat(start, stop, out)
 
     def _settle_on(self, dtype: torch.dtype) -> None:
         """Whether to compile: if it is wanted and can be done."""
-        self.compiles = self.compiles and fused.possible(self.entries.device.type, self.inputs.dtypes | {dtype})
+        self.compiles = self.compiles and loops.possible(self.entries.device.type, self.inputs.dtypes | {dtype})
 
     def _flat(self, start: int, stop: int, out: torch.Tensor) -> None:
         for piece, operands in self._operands(start, stop):
@@ -65,7 +65,7 @@ class Pass:
     def totals(self, m: int) -> tuple[float, ...]:
         """The sums over all entries of the m tensors that the kernel, a Measure, returns."""
         self._settle_on(torch.float64)
-        with suppress(fused.NotCompiled):
+        with suppress(loops.NotCompiled):
             return self._totals(m)
         self.compiles = False
         return self._totals(m)
@@ -77,7 +77,7 @@ class Pass:
         return tuple(out[0].tolist())
 
     def _run(self, work: fused.Work, operands: fused.Operands, out: torch.Tensor, rows: int) -> None:
-        run = fused.compiled if self.compiles and rows > 1 else fused.eager
+        run = loops.compiled if self.compiles and rows > 1 else fused.eager
         run(work, self.settled.kernel, self.inputs.given, operands, out)
 
     def _operands(self, start: int, stop: int) -> Iterator[tuple[Piece, fused.Operands]]:

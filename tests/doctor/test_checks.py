@@ -13,7 +13,7 @@ from evomerge.backends.api import Api
 from evomerge.doctor import checks, parents
 from evomerge.doctor.checks import examine
 from evomerge.doctor.findings import Findings
-from evomerge.engine import fused
+from evomerge.engine import loops
 from evomerge.memory.plan import Machine
 from evomerge.models.family import open_family
 
@@ -104,7 +104,7 @@ def test_parents_are_told_even_where_the_settings_are_wrong(command, tmp_path):
 
 
 def test_a_missing_compiler_is_told_with_what_to_install_unless_none_is_wanted(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(fused, "possible", lambda device: False)
+    monkeypatch.setattr(loops, "possible", lambda device: False)
     assert [n for n in told(examined(command, tmp_path), "note") if n.startswith("compiler: none for cpu")]
     assert not [n for n in told(examined(command, tmp_path, "merge.compile=false"), "note") if "compiler" in n]
 

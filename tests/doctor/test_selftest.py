@@ -14,7 +14,7 @@ from evomerge.doctor import live_steps, steps
 from evomerge.doctor.checks import Examination, memory_plan
 from evomerge.doctor.findings import Findings
 from evomerge.doctor.selftest import attempt, selftest
-from evomerge.engine import fused
+from evomerge.engine import fused, loops
 from evomerge.engine.merging import Merging
 from evomerge.methods import METHODS
 from evomerge.methods.entries import Entries
@@ -101,26 +101,26 @@ def test_a_method_that_differs_between_devices_is_found(monkeypatch):
 
 
 def test_a_compiler_whose_loops_give_other_numbers_is_found(monkeypatch):
-    monkeypatch.setattr(fused, "possible", lambda device: True)
+    monkeypatch.setattr(loops, "possible", lambda device: True)
 
     def wrong(work, kernel, given, operands, out):
         fused.eager(work, kernel, given, operands, out)
         out[0, 0] += 1e-3
 
-    monkeypatch.setattr(fused, "compiled", wrong)
+    monkeypatch.setattr(loops, "compiled", wrong)
     found = attempt("compiled", lambda: steps.compiled(CPU))
     assert not found["passed"] and found["figures"]["largest"] == pytest.approx(1e-3, rel=0.01)
 
 
 def test_a_compiler_that_fails_is_found_and_a_missing_one_is_no_failure(monkeypatch):
-    monkeypatch.setattr(fused, "possible", lambda device: True)
+    monkeypatch.setattr(loops, "possible", lambda device: True)
 
     def fails(*operands):
-        raise fused.NotCompiled
+        raise loops.NotCompiled
 
-    monkeypatch.setattr(fused, "compiled", fails)
+    monkeypatch.setattr(loops, "compiled", fails)
     assert "it fails" in attempt("compiled", lambda: steps.compiled(CPU))["error"]
-    monkeypatch.setattr(fused, "possible", lambda device: False)
+    monkeypatch.setattr(loops, "possible", lambda device: False)
     assert attempt("compiled", lambda: steps.compiled(CPU))["figures"] == {"compiler": False}
 
 

@@ -10,7 +10,7 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config as inductor
 
-from evomerge.engine import fused
+from evomerge.engine import fused, loops
 from evomerge.methods.kernels import Sum
 from evomerge.types import Blend
 from tests.engine.held import BASE, Held, digests, written
@@ -29,14 +29,14 @@ KERNELS = {
 def outcomes(monkeypatch) -> list[bool]:
     """Whether `compiled` did its work, call by call."""
     found: list[bool] = []
-    real = fused.compiled
+    real = loops.compiled
 
     def spy(*args) -> None:
         found.append(False)
         real(*args)
         found[-1] = True
 
-    monkeypatch.setattr(fused, "compiled", spy)
+    monkeypatch.setattr(loops, "compiled", spy)
     return found
 
 
@@ -72,7 +72,7 @@ def test_compiled_and_eager_have_the_same_bits(kind, dtypes, out, outcomes):
 
 @pytest.mark.slow
 def test_twenty_candidates_over_tensors_of_many_sizes_are_compiled_once_and_so_are_rests_of_rows(outcomes):
-    fused._loop.cache_clear()
+    loops._loop.cache_clear()
     kinds = (BF16, BF16, BF16)
     families = [family((rows, 512), kinds, compiles=True) for rows in (4, 5, 6, 100, 1000)]
     random = torch.Generator().manual_seed(1)
@@ -89,13 +89,23 @@ def test_twenty_candidates_over_tensors_of_many_sizes_are_compiled_once_and_so_a
 @pytest.mark.slow
 def test_a_tensor_that_is_given_twice_is_not_taken_for_two(outcomes):
     """Compiled code was made for one tensor in both places: it must not be called with two."""
-    fused._loop.cache_clear()
+    loops._loop.cache_clear()
     one, other = torch.ones(3, 2048, 1, dtype=BF16), torch.full((2048, 1), 10.0, dtype=BF16)
     numbers, out = torch.tensor([[0.5, 0.25]]), torch.empty(2048, 1, dtype=BF16)
     for parents, wanted in (((one[0],) * 2, 0.75), ((one[0], other), 3.0), ((other, one[1]), 5.25)):
         it = fused.Operands(None, parents, numbers, None, None, ())
-        fused.compiled(fused.merge, Sum(), (False, False), it, out)
+        loops.compiled(fused.merge, Sum(), (False, False), it, out)
         assert out.unique().tolist() == [wanted]
+
+
+def test_operands_of_more_than_2_to_the_31_entries_are_of_another_kind():
+    """Guards of torch.compile would tell them from others where a loop counts in 32 bits."""
+
+    def kinds(rows: int) -> tuple:
+        entries = torch.ones(()).expand(rows, 1024)  # takes no memory
+        return fused.Operands(None, [entries], torch.ones(1, 1), None, None, ()).kinds()
+
+    assert kinds(2) == kinds(2**21 - 1) != kinds(2**21)
 
 
 # ---------------------------------------------------------------- without a compiler
@@ -104,11 +114,11 @@ def test_a_tensor_that_is_given_twice_is_not_taken_for_two(outcomes):
 @pytest.fixture
 def fresh(monkeypatch) -> Iterator[None]:
     """Nothing is known of compilers or compiled, before and after."""
-    monkeypatch.setattr(fused, "_failed", set())
-    for cached in (fused._equipped, fused._loop):
+    monkeypatch.setattr(loops, "_failed", set())
+    for cached in (loops._equipped, loops._loop):
         cached.cache_clear()
     yield
-    for cached in (fused._equipped, fused._loop):
+    for cached in (loops._equipped, loops._loop):
         cached.cache_clear()
 
 
