@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evomerge.build import pick
-from evomerge.mergekit_io.said import Said, alone, common_method, in_method, say
+from evomerge.mergekit_io.one_method import alone, common_method, in_method
+from evomerge.mergekit_io.said import Said, say
 from evomerge.mergekit_io.tensors import block_names, is_before_blocks, labels, only_stack, outer_names
 from evomerge.models.family import Family
 from evomerge.types import Recipe, Slot
