@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,9 @@ def export(
     config = speech.resized(redrawn(family.model.config, family.stacks, _drawn(recipe)), family)
     planned = outlines(recipe, family)
     writer.prepare_folder(folder, n_bytes(recipe, family))
+    alone = _for_one(family, device)
     try:
-        write_shards(folder, planned, lambda name: pieces(recipe, family, name, device), told)
+        write_shards(folder, planned, lambda name: pieces(recipe, alone, name, device), told)
         writer.copy_setting(family.base_folder, folder, config, recipe.out_dtype)
         speech.save(family, folder)
         (folder / "recipe.yaml").write_text(to_yaml(recipe, {p.digest: p.name for p in family.all}))
@@ -73,8 +75,10 @@ def export(
 
 
 def pieces(recipe: Recipe, family: Family, name: str, device: torch.device) -> Iterator[torch.Tensor]:
-    """One merged tensor in out_dtype, cut into consecutive pieces. Raises MergeError on NaN or infinity."""
-    _expect_no_other(family, device)
+    """One merged tensor in out_dtype, cut into consecutive pieces. Raises MergeError on NaN or infinity.
+
+    What the family learned of the tensor is forgotten.
+    """
     dtype = pick_dtype(recipe.out_dtype)
     for _, merged in build.merge_tensor(recipe, build.layers(recipe), family, name, device):
         piece = merged.to(dtype)
@@ -84,14 +88,16 @@ def pieces(recipe: Recipe, family: Family, name: str, device: torch.device) -> I
     _forget(family)
 
 
-def _expect_no_other(family: Family, device: torch.device) -> None:
-    """What pays over many candidates, and changes no bit, is not worth it for one.
+def _for_one(family: Family, device: torch.device) -> Family:
+    """The family without what pays over many candidates, and changes no bit: it is not worth it for one.
 
     On CUDA compiled loops have bits of their own, so there the model is merged as its candidate was.
     """
-    family.placement = family.placement or "disk"
+    alone = copy(family)
+    alone.placement, alone.learned = family.placement or "disk", {}
     if family.compiles is None and device.type != "cuda":
-        family.compiles = sum(map(math.prod, family.shapes.values())) >= COMPILED
+        alone.compiles = sum(map(math.prod, family.shapes.values())) >= COMPILED
+    return alone
 
 
 def _forget(family: Family) -> None:
