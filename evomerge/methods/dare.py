@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from evomerge.methods import knobs
-from evomerge.methods.drawn import LARGE, kept_masses, level, mass
+from evomerge.methods.drawn import LARGE, level, norms
 from evomerge.methods.entries import Entries
 from evomerge.methods.kernels import Consensus
 from evomerge.methods.masks import below
@@ -86,7 +86,7 @@ def _factors(entries: Entries, densities: Sequence[float], rescale: str) -> tupl
     factors = tuple(fixed_factor(rescale, p) for p in densities)
     if rescale != "l1" or all(p >= 1 or p <= 0 for p in densities):
         return factors
-    return tuple(l1_factor(*pair) for pair in zip(entries.each(mass), kept_masses(entries, densities), strict=True))
+    return tuple(l1_factor(*pair) for pair in norms(entries, densities))
 
 
 def _method(name: str, settle: Any) -> Method:

@@ -20,7 +20,7 @@ from evomerge.methods.dare import gain
 from evomerge.methods.drawn import mass
 from evomerge.methods.entries import Entries
 from evomerge.methods.kernels import HALF, Consensus, Optional, Values
-from evomerge.methods.masks import END, entry_word, shared_word
+from evomerge.methods.masks import END, entry_words
 from evomerge.methods.ranks import ranks
 from evomerge.methods.rescale import fixed_factor, l1_factor
 from evomerge.methods.settled import Settled
@@ -156,9 +156,10 @@ class Kept:
     def __call__(
         self, values: Values, numbers: torch.Tensor, column: Optional, words: Optional, extras: Values
     ) -> list[torch.Tensor]:
-        assert column is not None and words is not None
-        shared = shared_word(column, words[0])
-        kept = [entry_word(shared, words[k + 1]).float() < _limit(numbers[:, k], rank) for k, rank in enumerate(extras)]
+        drawn = entry_words(column, words, len(values))
+        kept = [
+            word.float() < _limit(numbers[:, k], rank) for k, (word, rank) in enumerate(zip(drawn, extras, strict=True))
+        ]
         return [torch.where(m, v.abs(), 0.0) for m, v in zip(kept, values, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""How much of the parents' L1 norms random masks leave, by rank of the words and not by a look at every entry.
+"""How much of the parents' L1 norms random masks leave: looked up by density, not added up anew for every candidate.
 
 An entry is kept if its word lies below that of the density. The masses below a few thousand words are added up once,
 and large tensors are cut at those words alone.
@@ -6,18 +6,17 @@ and large tensors are cut at those words alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from evomerge.methods.entries import Entries
+from evomerge.methods.entries import Entries, peak, unit
 from evomerge.methods.kernels import Optional, Values
-from evomerge.methods.masks import WIDTH, below, columns, entry_word, is_below, shared_word
+from evomerge.methods.masks import WIDTH, below, columns, entry_words, is_below
 
-#: Densities that are told apart where masses are looked up; far fewer than the square root of such a tensor's entries
-#: would show.
+#: Densities that are told apart where masses are looked up: one is rounded by 1/8192 at most.
 LEVELS = 1 << 12
 #: Words of a level are equal but for so many bits.
 SHIFT = 24 - 12
@@ -37,13 +36,14 @@ def mass(entries: Entries) -> float:
     return sum(float(value.abs().sum(dtype=torch.float64)) for _, (value,) in entries.blocks())
 
 
-def kept_masses(entries: Entries, densities: Sequence[float]) -> tuple[float, ...]:
-    """L1 norm of what each parent's mask leaves, in float64. densities: of large tensors only `level`s."""
+def norms(entries: Entries, densities: Sequence[float]) -> Iterator[tuple[float, float]]:
+    """L1 norm of each parent and of what its mask leaves of it. densities: of large tensors only `level`s."""
     if entries.n < LARGE:
-        return entries.totals(Kept(), (tuple(map(below, densities)),), entries.parents)
-    tables = entries.each(drawn_masses, entries.keys[0])
-    places = (round(min(max(p, 0.0), 1.0) * LEVELS) for p in densities)
-    return tuple(float(table[place]) for table, place in zip(tables, places, strict=True))
+        after = entries.totals(Kept(), (tuple(map(below, densities)),), entries.parents)
+        yield from zip(entries.each(mass), after, strict=True)
+        return
+    for table, density in zip(entries.each(drawn_masses, entries.keys[0]), densities, strict=True):
+        yield float(table[-1]), float(table[round(min(max(density, 0.0), 1.0) * LEVELS)])
 
 
 def drawn_masses(entries: Entries, shared_key: int) -> torch.Tensor:
@@ -51,14 +51,15 @@ def drawn_masses(entries: Entries, shared_key: int) -> torch.Tensor:
 
     shared_key: that of `entries`; what is learned of a parent is kept by it, for it is another in another run.
     """
+    step = unit(*entries.each(peak), entries.n)
     found = torch.zeros(LEVELS, dtype=torch.float64, device=entries.device)
     column, rows = columns(entries.device), entries.words()[:, :, None]
     for start, (value,) in entries.blocks(WIDTH):
-        size = F.pad(value.abs().double(), (0, -len(value) % WIDTH))  # no word of theirs adds to a mass
-        words = rows[:, start // WIDTH :][:, : len(size) // WIDTH]
-        level = (entry_word(shared_word(column, words[0]), words[1]) >> SHIFT) + LEVELS // 2
-        found += level.view(-1).bincount(size, minlength=LEVELS)
-    return torch.cat([found.new_zeros(1), found.cumsum(0)]).cpu()
+        steps = (value.abs().double() / step).round()
+        steps = F.pad(steps, (0, -len(value) % WIDTH))  # the words of these add nothing
+        (word,) = entry_words(column, rows[:, start // WIDTH :][:, : len(steps) // WIDTH], 1)
+        found += ((word >> SHIFT) + LEVELS // 2).view(-1).bincount(steps, minlength=LEVELS)
+    return torch.cat([found.new_zeros(1), found.cumsum(0)]).cpu() * step
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,5 @@ class Kept:
     def __call__(
         self, values: Values, numbers: torch.Tensor, column: Optional, words: Optional, extras: Values
     ) -> list[torch.Tensor]:
-        assert column is not None and words is not None
-        shared = shared_word(column, words[0])
-        drawn = [entry_word(shared, words[k + 1]) for k in range(len(values))]
-        return [
-            torch.where(is_below(u, numbers[0, k]), v.abs(), 0.0)
-            for k, (u, v) in enumerate(zip(drawn, values, strict=True))
-        ]
+        kept = [is_below(word, numbers[0, k]) for k, word in enumerate(entry_words(column, words, len(values)))]
+        return [torch.where(m, v.abs(), 0.0) for m, v in zip(kept, values, strict=True)]

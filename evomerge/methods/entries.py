@@ -18,6 +18,8 @@ CPU = torch.device("cpu")
 #: Entries of a block: float32 copies of all parents stay in the cache of a CPU, and fill a GPU.
 BLOCK = {"cpu": 1 << 16}
 LARGE_BLOCK = 1 << 22
+#: Whole numbers of so many bits are exact in float64.
+EXACT = 53
 
 
 @dataclass(eq=False)
@@ -162,3 +164,11 @@ def ground_peak(entries: Entries) -> float:
 def _largest(value: torch.Tensor) -> float:
     found = float(value.abs().max())
     return found if found == found else math.inf  # max() of Python's would lose a NaN
+
+
+def unit(most: float, n: int) -> float:
+    """A power of two: n values of at most `most`, rounded to multiples of it, add up exactly in float64.
+
+    So they do in any order: sums by bins, which a GPU adds up in an order of the moment, are the same every time.
+    """
+    return 2.0 ** (math.frexp(most)[1] - EXACT + n.bit_length()) if 0 < most < math.inf else 1.0

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from evomerge.methods.masks import END, entry_word, is_below, shared_word, tie_word
+from evomerge.methods.masks import END, entry_words, is_below, tie_word
 
 Values = Sequence[torch.Tensor]
 Optional = torch.Tensor | None
@@ -77,9 +77,7 @@ class Consensus:
         if self.sparsify in ("largest", "middle"):
             masks = [self._within(v, numbers[:, k], column, words, k) for k, v in enumerate(values)]
             return [torch.where(m, w, 0.0) for m, w in zip(masks, weighted, strict=True)]
-        assert column is not None and words is not None
-        shared = shared_word(column, words[0])
-        drawn = [entry_word(shared, words[k + 1]) for k in range(len(values))]
+        drawn = entry_words(column, words, len(values))
         if self.sparsify == "random":
             return [
                 torch.where(is_below(u, numbers[BELOW, k]), w, 0.0)

@@ -68,6 +68,13 @@ def entry_word(shared: torch.Tensor, row_word: torch.Tensor) -> torch.Tensor:
     return _round(shared ^ row_word) >> 8
 
 
+def entry_words(column: torch.Tensor | None, words: torch.Tensor | None, parents: int) -> list[torch.Tensor]:
+    """Each parent's words of the entries, as a kernel that draws is given their columns and row words."""
+    assert column is not None and words is not None
+    shared = shared_word(column, words[0])
+    return [entry_word(shared, words[k + 1]) for k in range(parents)]
+
+
 def tie_word(column: torch.Tensor, row_word: torch.Tensor) -> torch.Tensor:
     """int32 in [-END, END): a cheaper word that decides between entries of equal magnitude.
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from evomerge.errors import ConfigError, MergeError, unknown
-from evomerge.methods.entries import CPU, Entries
+from evomerge.methods.entries import CPU, Entries, peak, unit
 from evomerge.methods.kernels import Optional, Values, agreed, reaches, summed
 from evomerge.methods.magnitudes import INFINITY, Array
 from evomerge.methods.masks import END, WIDTH, WORD, tie_word
@@ -177,6 +177,7 @@ def tabulate(entries: Entries) -> Table:
     energies = torch.zeros(entries.parents, 1 << 15, dtype=torch.float64, device=entries.device)
     places = torch.empty(entries.n, dtype=torch.int16, device=entries.device)
     nonzero = 0
+    steps = [unit(largest**2, entries.n) for largest in entries.each(peak)]
     for start, values in entries.blocks():
         spread = variance(values)
         if spread.isnan().any():
@@ -188,8 +189,9 @@ def tabulate(entries: Entries) -> Table:
         places[start : start + len(bins)] = bins
         counts += bins.bincount(minlength=len(counts))
         for k, value in enumerate(values):
-            energies[k] += bins.bincount(value.double().square(), minlength=len(counts))
+            energies[k] += bins.bincount((value.double().square() / steps[k]).round(), minlength=len(counts))
         nonzero += int(spread.count_nonzero())
+    energies *= torch.tensor(steps, dtype=torch.float64, device=entries.device)[:, None]
     found = counts.nonzero().view(-1).flip(0)
     return Table(places, found.to(CPU), counts[found].cumsum(0).to(CPU), energies[:, found].cumsum(1).to(CPU), nonzero)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evomerge.methods import entries as module
-from evomerge.methods.entries import Entries
+from evomerge.methods.entries import Entries, unit
 from evomerge.methods.masks import row_words
 
 VALUES = torch.arange(24.0).reshape(2, 3, 4)
@@ -96,3 +96,20 @@ def test_other_keys_have_other_words_though_the_same_things_are_known():
     one, two = (Entries((9,), lambda a, b, w: [], keys, joint=joint, own=(own,)) for keys in ((1, 2), (1, 3)))
     one.words()
     assert torch.equal(two.words()[1], row_words(3, 9, module.CPU))
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(st.integers(1, 3000), st.integers(-300, 300), st.integers(0, 2**32))
+def test_multiples_of_a_unit_add_up_to_the_same_in_any_order(n, exponent, seed):
+    random = torch.Generator().manual_seed(seed)
+    values = torch.rand(n, generator=random, dtype=torch.float64) * 2.0**exponent
+    step = unit(float(values.max()), n)
+    steps = (values / step).round()
+    assert float(steps.sum()) < 2**53
+    assert steps.cumsum(0)[-1] == steps[torch.randperm(n, generator=random)].cumsum(0)[-1] == sum(steps.tolist())
+    assert float(steps.sum()) * step == pytest.approx(float(values.sum()), rel=1e-9)
+
+
+@pytest.mark.parametrize("most", [0.0, float("inf"), float("nan")])
+def test_what_has_no_largest_value_has_a_unit_of_1(most):
+    assert unit(most, 5) == 1.0

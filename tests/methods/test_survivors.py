@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from evomerge.errors import ConfigError
 from evomerge.methods import METHODS
-from evomerge.methods.drawn import LARGE, LEVELS, level
+from evomerge.methods.drawn import LARGE, LEVELS, level, norms
+from evomerge.methods.entries import Entries
 from evomerge.types import Blend
 from tests.engine.held import held, merged, written
 
@@ -96,6 +97,16 @@ def test_the_norm_of_a_large_tensor_is_restored_though_it_is_looked_up(name, den
     assert 0 < int(kept.count_nonzero()) < delta.numel()
     found = merged(name, [delta], density=density, rescale="l1", normalize=False)
     torch.testing.assert_close(found, kept * (delta.abs().sum() / kept.abs().sum()))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_masses_that_are_looked_up_are_those_of_the_entries(scale, monkeypatch):
+    values = scale * torch.randn(2, 300, 257, generator=torch.Generator().manual_seed(2))
+    looked_up = list(norms(Entries.of(values), (0.25, level(0.7))))
+    monkeypatch.setattr("evomerge.methods.drawn.LARGE", 1 << 20)
+    added_up = list(norms(Entries.of(values), (0.25, level(0.7))))
+    for found, wanted in zip(looked_up, added_up, strict=True):
+        assert found == pytest.approx(wanted, rel=1e-9)
 
 
 @quick
