@@ -53,7 +53,7 @@ def largest(entries: Entries, keep: int, *, exact: bool | None = None) -> Cut:
     if some == equals:
         return Cut(magnitude)
     if exact or (exact is None and entries.n <= EXACT):
-        (words,) = entries.each(_words_in_order)
+        (words,) = entries.each(_words_in_order, entries.keys[1])
         return Cut(magnitude, _parting(words[larger : larger + equals], some))
     return Cut(magnitude, below(some / equals))
 
@@ -79,8 +79,11 @@ def _around(entries: Entries, keep: int) -> Table:
     return found.around(entries, keep)
 
 
-def _words_in_order(entries: Entries) -> Array:
-    """int32 (n,): the tie words of one parent's entries, from its largest magnitude down; those of equals ascend."""
+def _words_in_order(entries: Entries, key: int) -> Array:
+    """int32 (n,): the tie words of one parent's entries, from its largest magnitude down; those of equals ascend.
+
+    key: the parent's, for what is learned of it is kept from run to run, and words are another run's.
+    """
     (values,) = entries.read(0, entries.n, entries.chosen)
     at = torch.arange(entries.n, device=entries.device)
     words = tie_word((at % WIDTH).to(torch.int32), entries.words_of(0)[at // WIDTH]).cpu().numpy()

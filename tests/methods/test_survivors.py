@@ -48,6 +48,19 @@ def test_ties_keeps_exactly_its_share_and_the_largest(delta, density):
     assert kept.all() or delta[kept].abs().min() >= delta[~kept].abs().max()
 
 
+@pytest.mark.parametrize("name, knobs", [("ties", {}), ("breadcrumbs", {}), ("dare_linear", {"rescale": "l1"})])
+def test_what_is_learned_in_one_run_leaves_the_next_its_own_words(name, knobs):
+    """Runs of one process share what they know of the parents, and differ in their seeds."""
+    shape = (300, 300) if knobs else (40, 50)
+    delta = torch.full(shape, 0.125)
+    blend = Blend(name, {"density": 0.25, "normalize": False, **knobs})
+    family = held([delta])
+    found = [written(family, blend, seed=seed) for seed in (1, 2)]
+    assert not torch.equal(*found)
+    for seed, one in zip((1, 2), found, strict=True):
+        assert torch.equal(one, written(held([delta]), blend, seed=seed))
+
+
 @pytest.mark.parametrize("name", ["breadcrumbs", "breadcrumbs_ties"])
 @quick
 @given(delta=deltas(), density=st.floats(0.001, 1.0), gamma=st.floats(0.0, 0.5))
