@@ -17,6 +17,8 @@ from evomerge.types import VECTORS, Blend, Recipe, Slot, Source
 
 #: Before a part of a recipe: a substring of the tensor's name, never a label.
 NAME = "name:"
+#: Tensors that are settled together, at most.
+TOGETHER = 64
 #: Target -> the key of the merge that it holds.
 Standing: TypeAlias = dict[str, Any]
 
@@ -33,11 +35,22 @@ def write(
     check_vocabulary(recipe, family)
     _check_depth(planned, family)
     mergings = [resolve(recipe, planned, family, name) for name in targets]  # all, before the first tensor is lost
-    for merging, target in zip(mergings, targets.values(), strict=True):
-        if standing is None or standing.get(merging.name) != merging.key:
+    changed = [m for m in mergings if standing is None or standing.get(m.name) != m.key]
+    for start in range(0, len(changed), step := _together(family)):
+        some = changed[start : start + step]
+        settled = [m.settled(family, targets[m.name], again=standing is not None) for m in some]
+        for merging, write_it in zip(some, settled, strict=True):
             _forget(standing, merging.name)
-            merging.write(family, target, again=standing is not None)
+            write_it()
             _remember(standing, merging)
+
+
+def _together(family: Family) -> int:
+    """Tensors that are settled before the first of them is written: Python is faster at one thing at a time.
+
+    Only where that reads nothing: parents on the device, none of them an adapter.
+    """
+    return TOGETHER if family.placement == "device" and family.checkpoints == family.all else 1
 
 
 def _forget(standing: Standing | None, name: str) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,7 +15,6 @@ from evomerge.engine.passes import Pass
 from evomerge.engine.sources import Box
 from evomerge.errors import MergeError
 from evomerge.methods import get
-from evomerge.methods.entries import ground_peak, peak
 from evomerge.models.family import Family
 from evomerge.models.parent import finite
 from evomerge.types import Blend
@@ -45,18 +44,23 @@ class Merging:
 
         again: it will be written many times, with other knobs; then it pays to know the parents' largest entries.
         """
+        self.settled(family, target, again=again)()
+
+    def settled(self, family: Family, target: torch.Tensor, *, again: bool) -> Callable[[], None]:
+        """`write`, but for the last step, which the result does: what it is made of has been read, and the knobs."""
         target = target.detach()
         if not target.numel():
-            return
+            return lambda: None
         if self._untouched(family):
-            target.copy_(family.home(*self._base, target.device))
-            return
-        merging = self._pass(family, target.device)
+            return partial(_copy, family.home(*self._base, target.device), target)
+        return partial(self._write, self._pass(family, target.device), target, again)
+
+    def _write(self, merging: Pass, target: torch.Tensor, again: bool) -> None:
         out = target if target.is_contiguous() else torch.empty_like(target, memory_format=torch.contiguous_format)
         merging.flat(0, out.numel(), out.view(-1))
         if out is not target:
             target.copy_(out)
-        if not (again and self._bounded(merging, out.dtype)) and not finite(out):
+        if not (again and _bounded(merging, out.dtype)) and not finite(out):
             raise MergeError(f"the recipe gives NaN or infinite entries in '{self.name}'")
 
     @torch.no_grad()
@@ -103,12 +107,15 @@ class Merging:
     def parts(self) -> Parts:
         return Parts(self.shape, self.pairs, self.base, self.seed, get(self.blend.method).keeps > 0)
 
-    def _bounded(self, merging: Pass, dtype: torch.dtype) -> bool:
-        """Whether no entry can be infinite, by the largest that went in: cheaper than a look at all that came out."""
-        entries = merging.entries
-        largest = max(1.0, *entries.each(peak))  # 1: the coefficients themselves must be float32
-        ground = 0.0 if entries.ground is None else entries.once(ground_peak)
-        return merging.settled.gain * largest + ground < torch.finfo(dtype).max / 2
+
+def _copy(source: torch.Tensor, target: torch.Tensor) -> None:
+    target.copy_(source)
+
+
+def _bounded(merging: Pass, dtype: torch.dtype) -> bool:
+    """Whether no entry can be infinite, by the largest that went in: cheaper than a look at all that came out."""
+    largest, ground = merging.inputs.peaks
+    return merging.settled.gain * largest + ground < torch.finfo(dtype).max / 2
 
 
 def _slices(within: Box) -> Iterator[Box]:

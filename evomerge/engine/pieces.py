@@ -11,7 +11,7 @@ import torch
 
 from evomerge.engine import streams
 from evomerge.engine.sources import Source
-from evomerge.methods.entries import Entries
+from evomerge.methods.entries import Entries, ground_peak, peak
 from evomerge.methods.masks import WIDTH, columns
 
 #: Entries of a piece of tensors that do not lie on the device.
@@ -67,6 +67,12 @@ class Inputs:
     def here(self) -> bool:
         """Whether everything lies on the device."""
         return all(source.whole is not None for source in self.all)
+
+    @cached_property
+    def peaks(self) -> tuple[float, float]:
+        """Largest |value| of any parent, 1 at least for coefficients must be float32, too; and of the base."""
+        ground = 0.0 if self.entries.ground is None else self.entries.once(ground_peak)
+        return max(1.0, *self.entries.each(peak)), ground
 
     @cached_property
     def _size(self) -> int:
