@@ -139,16 +139,25 @@ def opened(cfg):
     return prepared.plan, planned, alone
 
 
+def followed_by(work):
+    """Merging.settled, and work(merging, target) after each tensor is written."""
+    settled = Merging.settled
+
+    def both(merging, family, target, **how):
+        write = settled(merging, family, target, **how)
+        return lambda: (write(), work(merging, target))
+
+    return both
+
+
 def test_weights_that_are_not_written_exactly_are_found(opened, monkeypatch):
     plan, _, alone = opened
-    written = Merging.write
 
-    def nearly(merging, family, target, **how):
-        written(merging, family, target, **how)
+    def nearly(merging, target):
         if merging.name.endswith("mlp.up_proj.weight"):
             target.view(-1)[0] += 1e-3
 
-    monkeypatch.setattr(Merging, "write", nearly)
+    monkeypatch.setattr(Merging, "settled", followed_by(nearly))
     found = attempt("write_back", lambda: live_steps.write_back(plan, alone))
     assert not found["passed"] and found["figures"]["tensors_unequal"] == 2  # blocks
     assert found["figures"]["answers_unequal"] > 0 and found["figures"]["tensors_not_restored"] == 0
@@ -156,14 +165,13 @@ def test_weights_that_are_not_written_exactly_are_found(opened, monkeypatch):
 
 def test_weights_that_do_not_come_back_are_found(opened, monkeypatch):
     plan, _, alone = opened
-    written, calls = Merging.write, []
+    calls = []
 
-    def drifting(merging, family, target, **how):
-        written(merging, family, target, **how)
+    def drifting(merging, target):
         calls.append(merging.name)
         target.add_(len(calls) * 1e-6)
 
-    monkeypatch.setattr(Merging, "write", drifting)
+    monkeypatch.setattr(Merging, "settled", followed_by(drifting))
     found = attempt("write_back", lambda: live_steps.write_back(plan, alone))
     assert not found["passed"] and found["figures"]["tensors_not_restored"] > 0
 
