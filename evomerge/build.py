@@ -17,7 +17,7 @@ from evomerge.types import VECTORS, Blend, Recipe, Slot, Source
 
 #: Before a part of a recipe: a substring of the tensor's name, never a label.
 NAME = "name:"
-#: Tensors that are settled together, at most.
+#: Tensors that are prepared together, at most.
 TOGETHER = 64
 #: Target -> the key of the merge that it holds.
 Standing: TypeAlias = dict[str, Any]
@@ -38,15 +38,15 @@ def write(
     changed = [m for m in mergings if standing is None or standing.get(m.name) != m.key]
     for start in range(0, len(changed), step := _together(family)):
         some = changed[start : start + step]
-        settled = [m.settled(family, targets[m.name], again=standing is not None) for m in some]
-        for merging, write_it in zip(some, settled, strict=True):
+        prepared = [m.prepared(family, targets[m.name], again=standing is not None) for m in some]
+        for merging, write_it in zip(some, prepared, strict=True):
             _forget(standing, merging.name)
             write_it()
             _remember(standing, merging)
 
 
 def _together(family: Family) -> int:
-    """Tensors that are settled before the first of them is written: Python is faster at one thing at a time.
+    """Tensors that are prepared before the first of them is written: Python is faster at one thing at a time.
 
     Only where that reads nothing: parents on the device, none of them an adapter.
     """

@@ -44,10 +44,10 @@ class Merging:
 
         again: it will be written many times, with other knobs; then it pays to know the parents' largest entries.
         """
-        self.settled(family, target, again=again)()
+        self.prepared(family, target, again=again)()
 
-    def settled(self, family: Family, target: torch.Tensor, *, again: bool) -> Callable[[], None]:
-        """`write`, but for the last step, which the result does: what it is made of has been read, and the knobs."""
+    def prepared(self, family: Family, target: torch.Tensor, *, again: bool) -> Callable[[], None]:
+        """`write` but for its last step, which is returned: parents are read and the method is settled."""
         target = target.detach()
         if not target.numel():
             return lambda: None

@@ -140,11 +140,11 @@ def opened(cfg):
 
 
 def followed_by(work):
-    """Merging.settled, and work(merging, target) after each tensor is written."""
-    settled = Merging.settled
+    """Merging.prepared, and work(merging, target) after each tensor is written."""
+    prepared = Merging.prepared
 
     def both(merging, family, target, **how):
-        write = settled(merging, family, target, **how)
+        write = prepared(merging, family, target, **how)
         return lambda: (write(), work(merging, target))
 
     return both
@@ -157,7 +157,7 @@ def test_weights_that_are_not_written_exactly_are_found(opened, monkeypatch):
         if merging.name.endswith("mlp.up_proj.weight"):
             target.view(-1)[0] += 1e-3
 
-    monkeypatch.setattr(Merging, "settled", followed_by(nearly))
+    monkeypatch.setattr(Merging, "prepared", followed_by(nearly))
     found = attempt("write_back", lambda: live_steps.write_back(plan, alone))
     assert not found["passed"] and found["figures"]["tensors_unequal"] == 2  # blocks
     assert found["figures"]["answers_unequal"] > 0 and found["figures"]["tensors_not_restored"] == 0
@@ -171,7 +171,7 @@ def test_weights_that_do_not_come_back_are_found(opened, monkeypatch):
         calls.append(merging.name)
         target.add_(len(calls) * 1e-6)
 
-    monkeypatch.setattr(Merging, "settled", followed_by(drifting))
+    monkeypatch.setattr(Merging, "prepared", followed_by(drifting))
     found = attempt("write_back", lambda: live_steps.write_back(plan, alone))
     assert not found["passed"] and found["figures"]["tensors_not_restored"] > 0
 
