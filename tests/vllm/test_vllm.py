@@ -90,7 +90,7 @@ def test_a_recipe_that_overflows_fails_and_the_engine_stays_usable(backend, fami
     backend.write(merged(family, BLENDS["linear"]))
     before = backend.answer(questions())
     with pytest.raises(MergeError, match="NaN or infinite"):
-        backend.write(merged(family, Blend("linear", {"weight": (3e38, 3e38)})))
+        backend.write(merged(family, Blend("linear", {"weight": (3e38, 3e38), "normalize": False})))
     backend.write(merged(family, BLENDS["linear"]))
     assert backend.answer(questions()) == before
 
