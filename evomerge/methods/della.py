@@ -9,7 +9,6 @@ that the density allows, `epsilon_frac`, so that any value suits any density; me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,10 +16,10 @@ import torch
 from evomerge.errors import MergeError
 from evomerge.methods import knobs
 from evomerge.methods.dare import gain
-from evomerge.methods.drawn import mass
+from evomerge.methods.drawn import Kept, limit, mass
 from evomerge.methods.entries import Entries
-from evomerge.methods.kernels import HALF, Consensus, Optional, Values
-from evomerge.methods.masks import END, entry_words
+from evomerge.methods.kernels import HALF, Consensus
+from evomerge.methods.masks import END
 from evomerge.methods.ranks import ranks
 from evomerge.methods.rescale import fixed_factor, l1_factor
 from evomerge.methods.settled import Settled
@@ -120,13 +119,8 @@ def keep_probabilities(
 ) -> torch.Tensor:
     """float32 (P, *shape): with what probability each parent's entries are kept, as the kernel has it."""
     limits = torch.tensor(limits_of(entries, density, epsilon_frac), device=entries.device)
-    found = [_limit(limits[:, k], rank) for k, rank in enumerate(entries.each(ranks))]
-    return torch.stack([(limit * HALF + 0.5).clamp(0, 1).view(entries.shape) for limit in found])
-
-
-def _limit(line: torch.Tensor, rank: torch.Tensor) -> torch.Tensor:
-    """float32: the word below which entries of this rank are kept, rounded as in the kernel."""
-    return line[0] + line[1] * rank
+    found = [limit(limits[:, k], rank) for k, rank in enumerate(entries.each(ranks))]
+    return torch.stack([(word * HALF + 0.5).clamp(0, 1).view(entries.shape) for word in found])
 
 
 def _least_probability(limit: float) -> float:
@@ -143,24 +137,8 @@ def _factors(entries: Entries, limits: tuple[tuple[float, ...], ...], rescale: s
     if rescale != "l1" or all(abs(limit) >= END for limit in limits[0]):
         return (fixed,) * entries.parents
     before = entries.each(mass)
-    after = entries.totals(Kept(), limits, entries.parents, entries.each(ranks))
+    after = entries.totals(Kept(ranked=True), limits, entries.parents, entries.each(ranks))
     return tuple(l1_factor(*pair) for pair in zip(before, after, strict=True))
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The magnitudes that survive, P tensors. numbers: `limits_of`. extras: ranks."""
-
-    random: bool = True
-
-    def __call__(
-        self, values: Values, numbers: torch.Tensor, column: Optional, words: Optional, extras: Values
-    ) -> list[torch.Tensor]:
-        drawn = entry_words(column, words, len(values))
-        kept = [
-            word.float() < _limit(numbers[:, k], rank) for k, (word, rank) in enumerate(zip(drawn, extras, strict=True))
-        ]
-        return [torch.where(m, v.abs(), 0.0) for m, v in zip(kept, values, strict=True)]
 
 
 def _method(name: str, settle: Any, normalize: bool) -> Method:

@@ -64,12 +64,25 @@ def drawn_masses(entries: Entries, shared_key: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Kept:
-    """The magnitudes that survive a random mask, P tensors. numbers: the words below which entries are kept."""
+    """The magnitudes that survive a random mask, P tensors. numbers: the words below which entries are kept.
 
+    ranked: these are for rank 0, and rise by a second row of numbers with each rank (extras: P tensors).
+    """
+
+    ranked: bool = False
     random: bool = True
 
     def __call__(
         self, values: Values, numbers: torch.Tensor, column: Optional, words: Optional, extras: Values
     ) -> list[torch.Tensor]:
-        kept = [is_below(word, numbers[0, k]) for k, word in enumerate(entry_words(column, words, len(values)))]
+        drawn = enumerate(entry_words(column, words, len(values)))
+        if self.ranked:
+            kept = [word.float() < limit(numbers[:, k], extras[k]) for k, word in drawn]
+        else:
+            kept = [is_below(word, numbers[0, k]) for k, word in drawn]
         return [torch.where(m, v.abs(), 0.0) for m, v in zip(kept, values, strict=True)]
+
+
+def limit(line: torch.Tensor, rank: torch.Tensor) -> torch.Tensor:
+    """float32: the word below which entries of this rank are kept, rounded as in the kernel."""
+    return line[0] + line[1] * rank
