@@ -17,8 +17,8 @@ from evomerge.types import VECTORS, Blend, Recipe, Slot, Source
 
 #: Before a part of a recipe: a substring of the tensor's name, never a label.
 NAME = "name:"
-#: Tensors that are prepared together, at most.
-TOGETHER = 64
+#: Tensors that are prepared before they are written, at most.
+AT_ONCE = 64
 #: Target -> the key of the merge that it holds.
 Standing: TypeAlias = dict[str, Any]
 
@@ -36,7 +36,7 @@ def write(
     _check_depth(planned, family)
     mergings = [resolve(recipe, planned, family, name) for name in targets]  # all, before the first tensor is lost
     changed = [m for m in mergings if standing is None or standing.get(m.name) != m.key]
-    for start in range(0, len(changed), step := _together(family)):
+    for start in range(0, len(changed), step := _at_once(family)):
         some = changed[start : start + step]
         prepared = [m.prepared(family, targets[m.name], again=standing is not None) for m in some]
         for merging, write_it in zip(some, prepared, strict=True):
@@ -45,12 +45,12 @@ def write(
             _remember(standing, merging)
 
 
-def _together(family: Family) -> int:
+def _at_once(family: Family) -> int:
     """Tensors that are prepared before the first of them is written: Python is faster at one thing at a time.
 
     Only where that reads nothing: parents on the device, none of them an adapter.
     """
-    return TOGETHER if family.placement == "device" and family.checkpoints == family.all else 1
+    return AT_ONCE if family.placement == "device" and family.checkpoints == family.all else 1
 
 
 def _forget(standing: Standing | None, name: str) -> None:
