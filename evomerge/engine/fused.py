@@ -45,7 +45,7 @@ class Operands(NamedTuple):
         dtypes = [parent.dtype for parent in self.parents]
         extras = [(extra.dtype, extra.shape[-1], extra.shape[0] == 1) for extra in self.extras]
         base = None if self.base is None else self.base.dtype
-        return (first.shape[-1], first.numel() < 1 << 31, base, *dtypes, *extras)
+        return (first.shape[-1], first.numel() < 1 << 31, self.numbers.shape, base, *dtypes, *extras)
 
 
 def _split(tensor: torch.Tensor | None, rows: int) -> Iterable[torch.Tensor | None]:
@@ -57,8 +57,8 @@ def _split(tensor: torch.Tensor | None, rows: int) -> Iterable[torch.Tensor | No
 def eager(work: Work, kernel: Any, given: tuple[bool, ...], it: Operands, out: torch.Tensor) -> None:
     """Do `merge` or `add_up` a few rows at a time. given: which of the parents are differences already."""
     n, columns = it.parents[0].shape
-    blocks = round(n * columns / BLOCK.get(out.device.type, LARGE_BLOCK)) or 1  # no short one at the end
-    step = max(1, -(-n // blocks))
+    blocks = -(-n * columns // BLOCK.get(out.device.type, LARGE_BLOCK))
+    step = -(-n // blocks)  # all alike: no short one at the end
     if step >= n:
         work(kernel, given, *it, out)
         return

@@ -37,9 +37,8 @@ class Loop:
 
     def __init__(self, work: Work, kernel: Any, given: tuple[bool, ...]) -> None:
         assert isinstance(work, FunctionType)
-        code = work.__code__.replace(
-            co_name=f"{work.__name__}_{type(kernel).__name__}"
-        )  # its own cache of compilations
+        # code of another name: torch.compile keeps what it compiled, and counts how often, by code
+        code = work.__code__.replace(co_name=f"{work.__name__}_{type(kernel).__name__}")
         self._function = torch.compile(FunctionType(code, work.__globals__), dynamic=False, backend=self._backend)
         self._fixed = (kernel, given)
         self._code: Callable[..., Any] | None = None

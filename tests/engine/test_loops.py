@@ -108,6 +108,12 @@ def test_operands_of_more_than_2_to_the_31_entries_are_of_another_kind():
     assert kinds(2) == kinds(2**21 - 1) != kinds(2**21)
 
 
+def test_operands_with_other_rows_of_numbers_are_of_another_kind():
+    entries = [torch.ones(2, 8)]
+    few, many = (fused.Operands(None, entries, torch.ones(m, 1), None, None, ()).kinds() for m in (1, 2))
+    assert few != many
+
+
 # ---------------------------------------------------------------- without a compiler
 
 
