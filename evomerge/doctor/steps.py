@@ -76,12 +76,11 @@ def masks(device: torch.device) -> dict[str, Any]:
 
 
 def drawn(device: torch.device) -> torch.Tensor:
-    """float32 (2, PARENTS, rows, WIDTH): words of entries and words that part equals."""
+    """int32 (PARENTS + 1, rows, WIDTH): words of entries, and the word that parts equals."""
     empty = torch.zeros(PARENTS, 96 * WIDTH, device=device)
     rows, column = Entries.of(empty, _keys(PARENTS)).words()[..., None], columns(device)
     shared = shared_word(column, rows[0])
-    each = [(entry_word(shared, word), tie_word(column, word)) for word in rows[1:]]
-    return torch.stack([torch.stack(words) for words in zip(*each, strict=True)])
+    return torch.stack([*(entry_word(shared, word) for word in rows[1:]), tie_word(column, rows[0])])
 
 
 def slices(device: torch.device) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 
 from evomerge.engine import streams
 from evomerge.engine.sources import Source
-from evomerge.methods.entries import Entries, ground_peak, peak
+from evomerge.methods.entries import BLOCK, LARGE_BLOCK, Entries, extreme
 from evomerge.methods.masks import WIDTH, columns
 
 #: Entries of a piece of tensors that do not lie on the device.
@@ -70,9 +70,21 @@ class Inputs:
 
     @cached_property
     def peaks(self) -> tuple[float, float]:
-        """Largest |value| of any parent, 1 at least for coefficients must be float32, too; and of the base."""
-        ground = 0.0 if self.entries.ground is None else self.entries.once(ground_peak)
-        return max(1.0, *self.entries.each(peak)), ground
+        """At least the largest |value| of any parent, or difference, and the base's; kept with what is known of them.
+
+        The first is 1 or more, for coefficients must be float32, too.
+        """
+        ground = 0.0 if self.base is None else self._peak(self.base, self.entries.joint)
+        found = [self._peak(source, own) for source, own in zip(self.sources, self.entries.own, strict=True)]
+        of_difference = [peak + (0.0 if is_delta else ground) for peak, is_delta in zip(found, self.given, strict=True)]
+        return max(1.0, *of_difference), ground
+
+    def _peak(self, source: Source, kept: dict[Any, Any]) -> float:
+        """Largest |value| of a source as it is stored: half the bytes of differences in float32."""
+        if "stored peak" not in kept:
+            size, n = source.piece or BLOCK.get(self.entries.device.type, LARGE_BLOCK), self.entries.n
+            kept["stored peak"] = max(extreme(source.flat(at, min(at + size, n))) for at in range(0, n, size))
+        return kept["stored peak"]  # type: ignore[no-any-return]
 
     @cached_property
     def _size(self) -> int:
@@ -84,12 +96,17 @@ class Inputs:
 
     # ------------------------------------------------------------ laid out
 
+    @cached_property
+    def kept(self) -> bool:
+        """Whether what is laid out stays, and making it ready reads nothing."""
+        return self.keep and self.here
+
     def laid(self, start: int, stop: int, *, draws: bool, width: int = 0) -> Iterable[Laid]:
         """The pieces of these row-major positions: kept where that makes no copies.
 
         draws: for a kernel that draws. width: columns of the tensor's own, if its rows and columns matter.
         """
-        if not (self.keep and self.here):
+        if not self.kept:
             return self._lay(start, stop, draws, width)
         key = (start, stop, draws, width)
         if key not in self._laid:

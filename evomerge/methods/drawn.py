@@ -51,7 +51,8 @@ def drawn_masses(entries: Entries, shared_key: int) -> torch.Tensor:
 
     shared_key: that of `entries`; what is learned of a parent is kept by it, for it is another in another run.
     """
-    step = unit(*entries.each(peak), entries.n)
+    (most,) = entries.each(peak)
+    step = unit(most, entries.n)
     found = torch.zeros(LEVELS, dtype=torch.float64, device=entries.device)
     column, rows = columns(entries.device), entries.words()[:, :, None]
     for start, (value,) in entries.blocks(WIDTH):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
@@ -64,7 +65,7 @@ class Entries:
     def parents(self) -> int:
         return len(self.keys) - 1
 
-    @property
+    @cached_property
     def n(self) -> int:
         return math.prod(self.shape)
 
@@ -89,15 +90,20 @@ class Entries:
     def each(self, fact: Callable[..., T], *args: Any) -> tuple[T, ...]:
         """fact(alone(k), *args) for every parent, computed once for each, whichever parents stand beside it."""
         key = (fact, args)
-        for k, own in enumerate(self.own):
-            if key not in own:
-                own[key] = fact(self.alone(k), *args)
-        return tuple(own[key] for own in self.own)
+        for k in [k for k, own in enumerate(self.own) if key not in own]:
+            self.own[k][key] = fact(self.alone(k), *args)
+        return tuple([own[key] for own in self.own])
 
     def alone(self, k: int) -> Entries:
         """The entries of one parent."""
-        keys = (self.keys[0], self.keys[k + 1])
-        return Entries(self.shape, self.read, keys, self.device, {}, (self.own[k],), (self.chosen[k],), self.ground)
+        return self._alone[k]
+
+    @cached_property
+    def _alone(self) -> list[Entries]:
+        return [
+            Entries(self.shape, self.read, (self.keys[0], key), self.device, {}, (own,), (chosen,), self.ground)
+            for key, own, chosen in zip(self.keys[1:], self.own, self.chosen, strict=True)
+        ]
 
     def picked(self, at: torch.Tensor) -> list[torch.Tensor]:
         """The entries at these positions, ascending int64 (m,): P tensors, float32 (m,)."""
@@ -137,11 +143,12 @@ class Entries:
 
     def words(self) -> torch.Tensor:
         """int32 (P + 1, rows): see `masks`. Each parent's are kept with what else is known of it."""
-        return torch.stack([self._words(self.joint, self.keys[0]), *map(self.words_of, range(self.parents))])
+        own = [self._words(*of) for of in zip(self.own, self.keys[1:], strict=True)]
+        return torch.stack([self.shared_words(), *own])
 
-    def words_of(self, k: int) -> torch.Tensor:
-        """int32 (rows,): one parent's row words."""
-        return self._words(self.own[k], self.keys[k + 1])
+    def shared_words(self) -> torch.Tensor:
+        """int32 (rows,): the row words that all parents share."""
+        return self._words(self.joint, self.keys[0])
 
     def _words(self, kept: dict[Any, Any], key: int) -> torch.Tensor:
         if ("words", key) not in kept:
@@ -151,19 +158,14 @@ class Entries:
 
 def peak(entries: Entries) -> float:
     """Largest |value| of one parent; inf where one is NaN."""
-    return max((_largest(value) for _, (value,) in entries.blocks()), default=0.0)
+    return max((extreme(value) for _, (value,) in entries.blocks()), default=0.0)
 
 
-def ground_peak(entries: Entries) -> float:
-    """Largest |value| of the base; inf where one is NaN."""
-    assert entries.ground is not None
-    sizes = range(0, entries.n, LARGE_BLOCK)
-    return max((_largest(entries.ground(at, min(at + LARGE_BLOCK, entries.n))) for at in sizes), default=0.0)
-
-
-def _largest(value: torch.Tensor) -> float:
-    found = float(value.abs().max())
-    return found if found == found else math.inf  # max() of Python's would lose a NaN
+def extreme(value: torch.Tensor) -> float:
+    """Largest |value| of a tensor of any dtype; inf where one is NaN."""
+    low, high = torch.aminmax(value)
+    found = max(-float(low), float(high))
+    return found if found == found else math.inf  # of a NaN both are NaN
 
 
 def unit(most: float, n: int) -> float:

@@ -75,7 +75,8 @@ class Consensus:
         if self.sparsify == "all":
             return weighted
         if self.sparsify in ("largest", "middle"):
-            masks = [self._within(v, numbers[:, k], column, words, k) for k, v in enumerate(values)]
+            word = self._tie_word(column, words)
+            masks = [self._within(v, numbers[:, k], word) for k, v in enumerate(values)]
             return [torch.where(m, w, 0.0) for m, w in zip(masks, weighted, strict=True)]
         drawn = entry_words(column, words, len(values))
         if self.sparsify == "random":
@@ -88,14 +89,14 @@ class Consensus:
             weighted = [w / (limit.clamp(max=END) * HALF + 0.5) for w, limit in zip(weighted, limits, strict=True)]
         return [torch.where(u.float() < limit, w, 0.0) for u, limit, w in zip(drawn, limits, weighted, strict=True)]
 
-    def _within(
-        self, value: torch.Tensor, numbers: torch.Tensor, column: Optional, words: Optional, k: int
-    ) -> torch.Tensor:
+    def _tie_word(self, column: Optional, words: Optional) -> Optional:
+        if not self.ties:
+            return None
+        assert column is not None and words is not None
+        return tie_word(column, words[0])
+
+    def _within(self, value: torch.Tensor, numbers: torch.Tensor, word: Optional) -> torch.Tensor:
         size = value.abs()
-        word = None
-        if self.ties:
-            assert column is not None and words is not None
-            word = tie_word(column, words[k + 1])
         large = reaches(size, numbers[CUT : CUT + 3], word)
         return large if self.sparsify == "largest" else large & ~reaches(size, numbers[UPPER : UPPER + 3], word)
 

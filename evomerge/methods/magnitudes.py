@@ -50,11 +50,12 @@ class Table:
 
     def place(self, keep: int) -> int:
         """Index of the keep-th largest magnitude, counting from 1 and from above."""
-        return int(np.searchsorted(self.reach, self.reach.dtype.type(keep)))
+        return _place(self.reach, keep)
 
-    def larger(self, place: int) -> int:
-        """How many entries are larger than the magnitude at this index."""
-        return int(self.reach[place - 1]) if place else self.above
+    def at(self, place: int) -> tuple[float, int, int]:
+        """The magnitude at this index, how many entries are larger, and how many reach it."""
+        reach = self.reach
+        return self.sizes.item(place), reach.item(place - 1) if place else self.above, reach.item(place)
 
     @cached_property
     def masses(self) -> Array:
@@ -77,7 +78,7 @@ class Ranges:
 
     def around(self, entries: Entries, keep: int) -> Table:
         """The table of the range of the keep-th largest magnitude: one pass over the entries, unless it was kept."""
-        place = int(np.searchsorted(self.reach, self.reach.dtype.type(keep)))
+        place = _place(self.reach, keep)
         table = self.tables.pop(place, None) or self._table(entries, place)
         self.tables[place] = table  # the last that was asked for is the last in the dict
         if len(self.tables) > KEPT:
@@ -88,6 +89,10 @@ class Ranges:
         runs = _collect(_sharing(bits, int(self.keys[place]) << 16) for bits in _stretches(entries))
         larger = (int(self.reach[place - 1]), float(self.masses[place - 1])) if place else (0, 0.0)
         return _as_table(runs, int(self.reach[place]), *larger)
+
+
+def _place(reach: Array, keep: int) -> int:
+    return int(reach.searchsorted(reach.dtype.type(keep)))  # of the same dtype, or the array is copied
 
 
 def magnitudes(entries: Entries) -> Table | Ranges:

@@ -76,8 +76,9 @@ def entry_words(column: torch.Tensor | None, words: torch.Tensor | None, parents
 
 
 def tie_word(column: torch.Tensor, row_word: torch.Tensor) -> torch.Tensor:
-    """int32 in [-END, END): a cheaper word that decides between entries of equal magnitude.
+    """int32 in [-END, END): a cheaper word that decides between entries of equal magnitude, from the shared row word.
 
+    It is one for all parents: those that are equal somewhere are trimmed alike there, and it is computed once.
     Multiplicative hashing spreads the columns of a row evenly, from where the row's word says.
     """
     return ((column ^ row_word) * GOLDEN) >> 8

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import struct
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from evomerge.methods.entries import Entries
-from evomerge.methods.magnitudes import Array, Table, magnitudes
+from evomerge.methods.magnitudes import INFINITY, Array, Table, magnitudes
 from evomerge.methods.masks import END, WIDTH, below, tie_word
 
 #: Tensors of up to so many entries keep exactly as many as asked; larger ones in expectation.
 EXACT = 1 << 16
+_FLOAT, _BITS = struct.Struct("f"), struct.Struct("I")
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(NamedTuple):
     """What is kept of one parent: entries above `magnitude`, and of its equals those with a tie word below `word`."""
 
     magnitude: float
@@ -26,12 +27,19 @@ class Cut:
     @property
     def numbers(self) -> tuple[float, float, float]:
         """As a kernel takes it: the magnitude, the next float32 above, the word."""
-        return self.magnitude, float(np.nextafter(np.float32(self.magnitude), np.float32(np.inf))), min(self.word, END)
+        return self.magnitude, _next(self.magnitude), min(self.word, END)
 
     @property
     def splits(self) -> bool:
         """Whether some entries of this magnitude are kept and others are not."""
         return math.isfinite(self.word)
+
+
+def _next(size: float) -> float:
+    """The next float32 above one of 0 or more."""
+    (bits,) = _BITS.unpack(_FLOAT.pack(size))  # numpy's nextafter takes as long as a small tensor's merge
+    (found,) = _FLOAT.unpack(_BITS.pack(min(bits + 1, INFINITY)))
+    return float(found)
 
 
 EVERYTHING, NOTHING = Cut(0.0), Cut(math.inf)
@@ -47,15 +55,13 @@ def largest(entries: Entries, keep: int, *, exact: bool | None = None) -> Cut:
     if keep <= 0 or keep >= entries.n:
         return NOTHING if keep <= 0 else EVERYTHING
     table = _around(entries, keep)
-    place = table.place(keep)
-    magnitude, larger = float(table.sizes[place]), table.larger(place)
-    some, equals = keep - larger, int(table.reach[place]) - larger
-    if some == equals:
+    magnitude, larger, reach = table.at(table.place(keep))
+    if keep == reach:
         return Cut(magnitude)
     if exact or (exact is None and entries.n <= EXACT):
-        (words,) = entries.each(_words_in_order, entries.keys[1])
-        return Cut(magnitude, _parting(words[larger : larger + equals], some))
-    return Cut(magnitude, below(some / equals))
+        (words,) = entries.each(_words_in_order, entries.keys[0])
+        return Cut(magnitude, _parting(words[larger:reach], keep - larger))
+    return Cut(magnitude, below((keep - larger) / (reach - larger)))
 
 
 def mass(entries: Entries, keep: int) -> float:
@@ -65,13 +71,14 @@ def mass(entries: Entries, keep: int) -> float:
     keep = min(keep, entries.n)
     table = _around(entries, keep)
     place = table.place(keep)
-    return float(table.masses[place]) - float(table.sizes[place]) * (int(table.reach[place]) - keep)
+    magnitude, _, reach = table.at(place)
+    return float(table.masses[place]) - magnitude * (reach - keep)
 
 
 def size(entries: Entries, rank: int) -> float:
     """The rank-th largest magnitude of one parent, 1 for the largest and n for the smallest."""
     table = _around(entries, rank)
-    return float(table.sizes[table.place(rank)])
+    return table.at(table.place(rank))[0]
 
 
 def _around(entries: Entries, keep: int) -> Table:
@@ -82,12 +89,12 @@ def _around(entries: Entries, keep: int) -> Table:
 def _words_in_order(entries: Entries, key: int) -> Array:
     """int32 (n,): the tie words of one parent's entries, from its largest magnitude down; those of equals ascend.
 
-    key: the parent's, for what is learned of it is kept from run to run, and words are another run's.
+    key: that of the words, for what is learned of a parent is kept from run to run, and words are another run's.
     """
     (values,) = entries.read(0, entries.n, entries.chosen)
     at = torch.arange(entries.n, device=entries.device)
-    words = tie_word((at % WIDTH).to(torch.int32), entries.words_of(0)[at // WIDTH]).cpu().numpy()
-    return words[np.lexsort((words, -values.abs().cpu().numpy()))]  # type: ignore[no-any-return]
+    words = tie_word((at % WIDTH).to(torch.int32), entries.shared_words()[at // WIDTH]).cpu().numpy()
+    return words[np.lexsort((words, -values.abs().cpu().numpy()))]
 
 
 def _parting(words: Array, some: int) -> float:

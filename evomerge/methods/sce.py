@@ -203,7 +203,7 @@ def _members(entries: Entries, places: torch.Tensor, bin_: int) -> tuple[Array, 
     """
     at = _where(places, bin_)
     members = entries.picked(at)
-    word = tie_word((at % WIDTH).to(torch.int32), entries.words()[0, at // WIDTH])
+    word = tie_word((at % WIDTH).to(torch.int32), entries.shared_words()[at // WIDTH])
     order = (INFINITY - variance(members).view(torch.int32)).long() << 32 | word + int(END)
     return order.to(CPU).numpy(), torch.stack(members).double().square().to(CPU).numpy()
 

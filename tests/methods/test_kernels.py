@@ -19,7 +19,7 @@ INF = float("inf")
 ROWS = torch.stack([row_words(key, N, torch.device("cpu")) for key in range(P + 1)])[:, :, None]
 COLUMN = columns(torch.device("cpu"))[:N]
 DRAWN = [entry_word(shared_word(COLUMN, ROWS[0]), ROWS[k + 1])[0] for k in range(P)]
-TIES = [tie_word(COLUMN, ROWS[k + 1])[0] for k in range(P)]
+TIES = tie_word(COLUMN, ROWS[0])[0]
 SPARSIFIERS = ("all", "largest", "middle", "random", "ranked")
 quick = settings(deadline=None, max_examples=15, derandomize=True)
 
@@ -67,7 +67,7 @@ def is_kept(kernel: Consensus, value: float, numbers: list[float], k: int, i: in
         return DRAWN[k][i].item() < limit_of(kernel, numbers, rank)
 
     def reaches(cut: list[float]) -> bool:
-        equal = abs(value) == cut[0] and (TIES[k][i].item() < cut[2] or not kernel.ties)
+        equal = abs(value) == cut[0] and (TIES[i].item() < cut[2] or not kernel.ties)
         return abs(value) > cut[0] or equal
 
     return reaches(numbers[3:6]) and not (kernel.sparsify == "middle" and reaches(numbers[6:9]))

@@ -15,6 +15,7 @@ from evomerge.methods import magnitudes as module
 from evomerge.methods.entries import Entries
 from evomerge.methods.masks import WIDTH, tie_word
 from evomerge.methods.order import EVERYTHING, EXACT, NOTHING, Cut, _parting, largest, mass, size
+from tests.engine.held import merged
 
 quick = settings(deadline=None, max_examples=60, derandomize=True)
 KINDS = ["continuous", "few", "bfloat16", "mixed", "zeros", "equal", "tiny"]
@@ -50,7 +51,7 @@ def counting(request, monkeypatch):
 def kept(entries: Entries, cut: Cut) -> torch.Tensor:
     """bool (n,): what a cut keeps, by its definition."""
     (values,), at = entries.read(0, entries.n, [0]), torch.arange(entries.n)
-    words = tie_word((at % WIDTH).to(torch.int32), entries.words()[1, at // WIDTH])
+    words = tie_word((at % WIDTH).to(torch.int32), entries.words()[0, at // WIDTH])
     return (values.abs() > cut.magnitude) | ((values.abs() == cut.magnitude) & (words < cut.word))
 
 
@@ -122,3 +123,11 @@ def test_numbers_say_the_same_to_a_kernel(cut):
     wanted = (sizes > cut.magnitude) | ((sizes == cut.magnitude) & (words < cut.word))
     assert torch.equal(sizes >= torch.where(words < word, at, following), wanted)
     assert cut.splits == (cut.word == -3.0)
+
+
+@pytest.mark.parametrize("n", [3000, EXACT + 4000])
+def test_parents_that_are_equal_are_trimmed_alike_whatever_their_names(n):
+    values = made("few", n, seed=3)
+    alone, together = (merged("ties", [values] * parents, density=0.77) for parents in (1, 2))
+    assert torch.equal(alone, together)
+    assert 0 < int((alone != values).sum()) < int((values != 0).sum())
