@@ -17,8 +17,8 @@ from evomerge.types import VECTORS, Blend, Recipe, Slot, Source
 
 #: Before a part of a recipe: a substring of the tensor's name, never a label.
 NAME = "name:"
-#: Tensors that are prepared before they are written, at most.
-AT_ONCE = 64
+#: Tensors that are prepared before they are written, at most: each prepared one takes some kilobytes.
+AT_ONCE = 512
 #: Target -> the key of the merge that it holds.
 Standing: TypeAlias = dict[str, Any]
 

@@ -31,7 +31,11 @@ class Operands(NamedTuple):
     def split(self, rows: int) -> Iterator[Operands]:
         """The same, so many rows at a time."""
         each = (_split(tensor, rows) for tensor in (self.base, *self.parents, self.column, *self.extras))
-        words = repeat(self.words) if self.words is None or self.words.shape[1] == 1 else self.words.split(rows, dim=1)
+        words = (
+            repeat(self.words)
+            if self.words is None or self.words.shape[1] == 1
+            else torch.split(self.words, rows, dim=1)
+        )
         n = len(self.parents)
         for word, base, *others in zip(words, *each, strict=False):  # what is the same for all has no end
             yield Operands(base, others[:n], self.numbers, others[n], word, others[n + 1 :])
@@ -51,7 +55,7 @@ class Operands(NamedTuple):
 def _split(tensor: torch.Tensor | None, rows: int) -> Iterable[torch.Tensor | None]:
     """Rows together; what is one row for all, every time."""
     whole = tensor is None or tensor.dim() == 1 or tensor.shape[0] == 1
-    return repeat(tensor) if whole or tensor is None else tensor.split(rows)
+    return repeat(tensor) if whole or tensor is None else torch.split(tensor, rows)
 
 
 def eager(work: Work, kernel: Any, given: tuple[bool, ...], it: Operands, out: torch.Tensor) -> None:
@@ -62,9 +66,11 @@ def eager(work: Work, kernel: Any, given: tuple[bool, ...], it: Operands, out: t
     if step >= n:
         work(kernel, given, *it, out)
         return
-    parts = out.split(step) if work is merge else repeat(out)
+    parts = torch.split(out, step) if work is merge else repeat(out)
+    # the same memory for every block: it stays in the cache, wherever the allocator has holes
+    room = torch.empty(len(it.parents) + 1, step, columns, device=out.device)
     for rows, part in zip(it.split(step), parts, strict=False):
-        work(kernel, given, *rows, part)
+        work(kernel, given, *rows, part, room[:, : len(rows.parents[0])].unbind())
 
 
 def merge(
@@ -77,24 +83,34 @@ def merge(
     words: torch.Tensor | None,
     extras: Sequence[torch.Tensor],
     out: torch.Tensor,
+    room: Sequence[torch.Tensor] | None = None,
 ) -> None:
-    """Write the merged entries into `out`."""
-    ground = None if base is None else base.float()
-    merged = kernel(_values(ground, parents, given), numbers, column, words, extras)
+    """Write the merged entries into `out`. room: where float32 copies of the base and of the parents may be."""
+    ground, values = _values(base, parents, given, room)
+    merged = kernel(values, numbers, column, words, extras)
     out.copy_(merged if ground is None else merged.add_(ground))
 
 
 def _values(
-    ground: torch.Tensor | None, parents: Sequence[torch.Tensor], given: tuple[bool, ...]
-) -> list[torch.Tensor]:
-    """Float32 copies of the parents, or their differences: a kernel may overwrite them. Compiled loops copy nothing."""
-    return [_value(p, None if is_delta else ground) for p, is_delta in zip(parents, given, strict=True)]
+    base: torch.Tensor | None,
+    parents: Sequence[torch.Tensor],
+    given: tuple[bool, ...],
+    room: Sequence[torch.Tensor] | None,
+) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+    """The base in float32, and float32 copies of the parents, or their differences: a kernel may overwrite these.
+
+    Compiled loops copy nothing.
+    """
+    first, *others = room or (None,) * (len(parents) + 1)
+    ground = None if base is None else base.float() if first is None else first.copy_(base)
+    grounds = [None if is_delta else ground for is_delta in given]
+    return ground, [_value(*each) for each in zip(parents, grounds, others, strict=True)]
 
 
-def _value(stored: torch.Tensor, ground: torch.Tensor | None) -> torch.Tensor:
+def _value(stored: torch.Tensor, ground: torch.Tensor | None, room: torch.Tensor | None) -> torch.Tensor:
     if ground is not None and stored.dtype == torch.float32:
-        return stored - ground
-    value = stored.to(torch.float32, copy=True)
+        return torch.sub(stored, ground, out=room)
+    value = stored.to(torch.float32, copy=True) if room is None else room.copy_(stored)
     return value if ground is None else value.sub_(ground)
 
 
@@ -108,8 +124,8 @@ def add_up(
     words: torch.Tensor | None,
     extras: Sequence[torch.Tensor],
     out: torch.Tensor,
+    room: Sequence[torch.Tensor] | None = None,
 ) -> None:
-    """Add what the kernel measures of every entry to `out`, float64 (1, M)."""
-    ground = None if base is None else base.float()
-    measured = kernel(_values(ground, parents, given), numbers, column, words, extras)
+    """Add what the kernel measures of every entry to `out`, float64 (1, M). room: see `merge`."""
+    measured = kernel(_values(base, parents, given, room)[1], numbers, column, words, extras)
     out += torch.stack([part.sum(dtype=torch.float64) for part in measured])  # one by one they would not fuse

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from functools import cache
+from functools import cache, partial
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 import torch
 
@@ -16,6 +16,7 @@ from evomerge.engine.fused import Operands, Work
 OPTIONS: dict[str, Any] = dict.fromkeys(
     ("realize_opcount_threshold", "realize_reads_threshold", "realize_acc_reads_threshold"), 1 << 20
 )
+Call: TypeAlias = Callable[[], Any]
 log = logging.getLogger(__name__)
 
 
@@ -25,7 +26,17 @@ class NotCompiled(Exception):
 
 def compiled(work: Work, kernel: Any, given: tuple[bool, ...], it: Operands, out: torch.Tensor) -> None:
     """Do `merge` or `add_up` by a compiled loop, two rows or more. Raises NotCompiled."""
-    _loop(work, kernel, given, it.kinds(), out.dtype, out.shape[-1], out.device.type, torch.get_num_threads())(it, out)
+    _loop_of(work, kernel, given, it, out)(it, out)
+
+
+def bound(work: Work, kernel: Any, given: tuple[bool, ...], it: Operands, out: torch.Tensor) -> Call | None:
+    """The same as a call to be made once, of code that is there already; None if it is not."""
+    return _loop_of(work, kernel, given, it, out).bound(it, out)
+
+
+def _loop_of(work: Work, kernel: Any, given: tuple[bool, ...], it: Operands, out: torch.Tensor) -> Loop:
+    kinds = (it.kinds(), out.dtype, out.shape[-1], out.device.type, torch.get_num_threads())
+    return _loop(work, kernel, given, *kinds)
 
 
 class Loop:
@@ -39,26 +50,33 @@ class Loop:
         assert isinstance(work, FunctionType)
         # code of another name: torch.compile keeps what it compiled, and counts how often, by code
         code = work.__code__.replace(co_name=f"{work.__name__}_{type(kernel).__name__}")
-        self._function = torch.compile(FunctionType(code, work.__globals__), dynamic=False, backend=self._backend)
+        function = FunctionType(code, work.__globals__, argdefs=work.__defaults__)
+        self._function = torch.compile(function, dynamic=False, backend=self._backend)
         self._fixed = (kernel, given)
-        self._code: Callable[..., Any] | None = None
-        self._seen: list[tuple[Callable[..., Any], Sequence[Any]]] = []
+        self._code: Callable[[list[Any]], Any] | None = None
+        self._seen: list[tuple[Callable[[list[Any]], Any], Sequence[Any]]] = []
         self._order: list[int] = []
 
     def __call__(self, it: Operands, out: torch.Tensor) -> None:
-        tensors = (it.base, *it.parents, it.numbers, it.column, it.words, *it.extras, out)
-        if self._code is not None:
-            rows = it.parents[0].shape[0]
-            self._code(*[rows if place < 0 else tensors[place] for place in self._order])
+        ready = self.bound(it, out)
+        if ready is not None:
+            ready()
             return
         try:
-            self._first(it, tensors)
+            self._first(it, _flat(it, out))
         except Exception as e:  # of many kinds: no compiler, no headers, a broken cache
             if isinstance(e, torch.OutOfMemoryError):
                 raise
             log.warning("compiling failed, merging goes on without (%s: %s)", type(e).__name__, str(e).split("\n")[0])
             _failed.add(it.parents[0].device.type)
             raise NotCompiled from e
+
+    def bound(self, it: Operands, out: torch.Tensor) -> Call | None:
+        """The call of the code, to be made once; None before the first call."""
+        if self._code is None:
+            return None
+        tensors, rows = _flat(it, out), it.parents[0].shape[0]
+        return partial(self._code, [rows if place < 0 else tensors[place] for place in self._order])
 
     def _first(self, it: Operands, tensors: Sequence[torch.Tensor | None]) -> None:
         _mark(it, tensors)
@@ -71,19 +89,36 @@ class Loop:
         self._seen = []
 
     def _backend(self, graph: Any, examples: Any) -> Callable[..., Any]:
+        from torch._functorch import config
         from torch._inductor.compile_fx import compile_fx  # takes seconds to import
 
-        code = compile_fx(graph, examples, config_patches=OPTIONS)
+        with config.patch(enable_autograd_cache=False):  # it would not call `_inner`; inductor's own cache stays
+            code = compile_fx(graph, examples, inner_compile=self._inner, config_patches=OPTIONS)
+        return cast("Callable[..., Any]", code)
 
-        def call(*flat: Any) -> Any:
-            self._seen.append((code, flat))
-            return code(*flat)
+    def _inner(self, *given: Any, **settings: Any) -> Any:
+        """Inductor's code, which tells what it is called with."""
+        from torch._inductor.compile_fx import compile_fx_inner
 
-        return call
+        found: Any = compile_fx_inner(*given, **settings)
+        code = getattr(found, "current_callable", None)  # no interface of torch's: without it calls take longer
+        if code is None:
+            return found
+
+        def call(flat: list[Any]) -> Any:
+            self._seen.append((code, list(flat)))
+            return code(flat)
+
+        found.current_callable = call
+        return found
 
 
 #: One loop for each work, kernel, kind of operands and of output, device and number of threads.
 _loop = cache(lambda work, kernel, given, *kinds: Loop(work, kernel, given))
+
+
+def _flat(it: Operands, out: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    return (it.base, *it.parents, it.numbers, it.column, it.words, *it.extras, out)
 
 
 def _places(flat: Sequence[Any], tensors: Sequence[torch.Tensor | None]) -> list[int]:

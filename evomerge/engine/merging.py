@@ -53,14 +53,21 @@ class Merging:
             return lambda: None
         if self._untouched(family):
             return partial(_copy, family.home(*self._base, target.device), target)
-        return partial(self._write, self._pass(family, target.device), target, again)
+        merging = self._pass(family, target.device)
+        if not target.is_contiguous():
+            return partial(self._write_apart, merging, target)
+        merge = merging.prepared(target.view(-1))
+        return merge if again and _bounded(merging, target.dtype) else partial(self._write, merge, target)
 
-    def _write(self, merging: Pass, target: torch.Tensor, again: bool) -> None:
-        out = target if target.is_contiguous() else torch.empty_like(target, memory_format=torch.contiguous_format)
-        merging.flat(0, out.numel(), out.view(-1))
-        if out is not target:
-            target.copy_(out)
-        if not (again and _bounded(merging, out.dtype)) and not finite(out):
+    def _write_apart(self, merging: Pass, target: torch.Tensor) -> None:
+        """Write to a target that cannot be seen as one row of entries."""
+        out = torch.empty_like(target, memory_format=torch.contiguous_format)
+        self._write(merging.prepared(out.view(-1)), out)
+        target.copy_(out)
+
+    def _write(self, merge: Callable[[], None], out: torch.Tensor) -> None:
+        merge()
+        if not finite(out):
             raise MergeError(f"the recipe gives NaN or infinite entries in '{self.name}'")
 
     @torch.no_grad()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
+import numpy as np
 import torch
 
 from evomerge.engine import fused, loops
@@ -53,14 +54,31 @@ class Pass:
         self.compiles = False
         self._flat(start, stop, out)
 
+    def prepared(self, out: torch.Tensor) -> loops.Call:
+        """`flat` of all entries but for its last step, which is returned: where nothing is read, a call of code."""
+        whole = partial(self.flat, 0, self.entries.n, out)
+        if not self.inputs.kept:
+            return whole
+        self._settle_on(out.dtype)
+        calls = []
+        for piece, operands in self._operands(0, len(out)):
+            call = self._bound(operands, _part(out, piece), piece.rows)
+            if call is None:  # not compiled yet
+                return whole
+            calls.append(call)
+        return calls[0] if len(calls) == 1 else partial(_in_turn, calls)
+
+    def _bound(self, operands: fused.Operands, out: torch.Tensor, rows: int) -> loops.Call | None:
+        what = (fused.merge, self.settled.kernel, self.inputs.given, operands, out)
+        return loops.bound(*what) if self.compiles and rows > 1 else partial(fused.eager, *what)
+
     def _settle_on(self, dtype: torch.dtype) -> None:
         """Whether to compile: if it is wanted and can be done."""
         self.compiles = self.compiles and loops.possible(self.entries.device.type, self.inputs.dtypes | {dtype})
 
     def _flat(self, start: int, stop: int, out: torch.Tensor) -> None:
         for piece, operands in self._operands(start, stop):
-            part = out[piece.start - start : piece.stop - start].view(-1, piece.columns)
-            self._run(fused.merge, operands, part, piece.rows)
+            self._run(fused.merge, operands, _part(out, piece, start), piece.rows)
 
     def totals(self, m: int) -> tuple[float, ...]:
         """The sums over all entries of the m tensors that the kernel, a Measure, returns."""
@@ -118,9 +136,19 @@ class Pass:
         return extra.expand(self.entries.n // width, width)[at // width, at % width]
 
 
+def _part(out: torch.Tensor, piece: Piece, start: int = 0) -> torch.Tensor:
+    """The entries of a piece of those from `start` on."""
+    return out[piece.start - start : piece.stop - start].view(-1, piece.columns)
+
+
+def _in_turn(calls: Sequence[loops.Call]) -> None:
+    for call in calls:
+        call()
+
+
 @lru_cache(1 << 10)
 def _as_tensor(numbers: tuple[tuple[float, ...], ...], device: torch.device) -> torch.Tensor:
-    return torch.tensor(numbers, dtype=torch.float32, device=device)
+    return torch.from_numpy(np.array(numbers)).float().to(device)  # torch.tensor() takes three times as long
 
 
 def positions(shape: Sequence[int], box: Box, device: torch.device) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -27,16 +27,22 @@ KERNELS = {
 
 @pytest.fixture
 def outcomes(monkeypatch) -> list[bool]:
-    """Whether `compiled` did its work, call by call."""
+    """Whether compiled code did the work, call by call."""
     found: list[bool] = []
-    real = loops.compiled
+    real, real_bound = loops.compiled, loops.bound
 
     def spy(*args) -> None:
         found.append(False)
         real(*args)
         found[-1] = True
 
+    def bound(*args) -> Callable[[], None] | None:
+        call = real_bound(*args)
+        found.extend([True] * (call is not None))
+        return call
+
     monkeypatch.setattr(loops, "compiled", spy)
+    monkeypatch.setattr(loops, "bound", bound)
     return found
 
 
@@ -82,7 +88,7 @@ def test_twenty_candidates_over_tensors_of_many_sizes_are_compiled_once_and_so_a
         density = tuple(torch.rand(2, generator=random).tolist())
         for held in families:
             written(held, Blend("dare_linear", {"weight": weights, "density": density}), BF16)
-    assert outcomes == [True] * (100 + 20)
+    assert all(outcomes) and len(outcomes) >= 100 + 20
     assert counters["stats"]["unique_graphs"] - before.get("unique_graphs", 0) == 2
 
 
@@ -96,6 +102,20 @@ def test_a_tensor_that_is_given_twice_is_not_taken_for_two(outcomes):
         it = fused.Operands(None, parents, numbers, None, None, ())
         loops.compiled(fused.merge, Sum(), (False, False), it, out)
         assert out.unique().tolist() == [wanted]
+
+
+@pytest.mark.slow
+def test_code_is_called_as_it_stands_once_it_is_there():
+    loops._loop.cache_clear()
+    entries, numbers, out = torch.arange(4096.0).view(-1, 1), torch.tensor([[0.5]]), torch.empty(4096, 1)
+    what = (fused.merge, Sum(), (False,), fused.Operands(None, [entries], numbers, None, None, ()), out)
+    assert loops.bound(*what) is None
+    loops.compiled(*what)
+    call = loops.bound(*what)
+    out.zero_()
+    assert call is not None and not out.any()
+    call()
+    assert torch.equal(out, entries / 2)
 
 
 def test_operands_of_more_than_2_to_the_31_entries_are_of_another_kind():
