@@ -118,16 +118,15 @@ def agreed(
 ) -> torch.Tensor:
     """Sum of the values that have the elected sign, `plus` or minus; over the weights of those who have it, if given.
 
-    Zeros agree with nobody. Weights that add up to 0 divide by 1, or all sums by `least` at least. Positive and
-    negative values are added up apart, so that each is used seldom: inductor writes out again what is used again.
+    Zeros agree with nobody. Weights that add up to 0 divide by 1, or all sums by `least` at least.
     """
-    total = torch.where(plus, summed([v.clamp(min=0) for v in values]), summed([v.clamp(max=0) for v in values]))
+    sign = torch.where(plus, 1.0, -1.0)
+    turned = [v * sign for v in values]
+    apart = [v <= 0 for v in turned]  # not so a NaN: it stays
+    total = summed([torch.where(a, 0.0, v) for a, v in zip(apart, turned, strict=True)]) * sign
     if weights is None:
         return total
-    pairs = list(zip(values, weights, strict=True))
-    above = summed([torch.where(v > 0, w, 0.0) for v, w in pairs])
-    under = summed([torch.where(v < 0, w, 0.0) for v, w in pairs])
-    divisor = torch.where(plus, above, under)
+    divisor = summed([torch.where(a, 0.0, w) for a, w in zip(apart, weights, strict=True)])
     return total / (torch.where(divisor == 0, 1.0, divisor) if least is None else divisor.clamp(min=least))
 
 
