@@ -31,7 +31,7 @@ class Piece(NamedTuple):
 
 
 class Laid(NamedTuple):
-    """A piece laid out: base and parents as matrices, and for kernels that draw their columns and row words."""
+    """A piece laid out: base and parents as matrices, and columns and row words for kernels that draw."""
 
     piece: Piece
     base: torch.Tensor | None
@@ -133,21 +133,17 @@ class Inputs:
                 yield Piece(first, last, 1)
         yield from _rows(main, end, WIDTH, self._size)
 
-    def _place(self, piece: Piece) -> tuple[torch.Tensor, torch.Tensor]:
-        """Columns (columns,) or (entries, 1), and row words (P + 1, rows, 1), of a piece."""
+    def _place(self, piece: Piece) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Columns (entries, 1), None for whole rows, and row words (P + 1, rows, 1), of a piece."""
         words = self._words[:, piece.start // WIDTH : -(-piece.stop // WIDTH), None].contiguous()  # one stride for all
         if piece.columns == WIDTH:
-            return self._columns, words
+            return None, words
         first = piece.start % WIDTH
-        return self._columns[first : first + piece.rows, None], words
+        return columns(self.entries.device)[first : first + piece.rows, None], words
 
     @cached_property
     def _words(self) -> torch.Tensor:
         return self.entries.words()
-
-    @cached_property
-    def _columns(self) -> torch.Tensor:
-        return columns(self.entries.device)
 
     # ------------------------------------------------------------ any part
 
