@@ -137,7 +137,7 @@ def _factors(entries: Entries, limits: tuple[tuple[float, ...], ...], rescale: s
     if rescale != "l1" or all(abs(limit) >= END for limit in limits[0]):
         return (fixed,) * entries.parents
     before = entries.each(mass)
-    after = entries.totals(Kept(ranked=True), limits, entries.parents, entries.each(ranks))
+    after = entries.totals(Kept(), limits, entries.parents, entries.each(ranks))
     return tuple(l1_factor(*pair) for pair in zip(before, after, strict=True))
 
 

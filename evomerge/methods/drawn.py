@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from evomerge.methods.entries import Entries, peak, unit
 from evomerge.methods.kernels import Optional, Values
-from evomerge.methods.masks import WIDTH, below, columns, entry_words, is_below
+from evomerge.methods.magnitudes import Array
+from evomerge.methods.masks import WIDTH, below, columns, entry_words
 
 #: Densities that are told apart where masses are looked up: one is rounded by 1/8192 at most.
 LEVELS = 1 << 12
@@ -38,49 +40,69 @@ def mass(entries: Entries) -> float:
 
 def norms(entries: Entries, densities: Sequence[float]) -> Iterator[tuple[float, float]]:
     """L1 norm of each parent and of what its mask leaves of it. densities: of large tensors only `level`s."""
-    if entries.n < LARGE:
-        after = entries.totals(Kept(), (tuple(map(below, densities)),), entries.parents)
-        yield from zip(entries.each(mass), after, strict=True)
-        return
-    for table, density in zip(entries.each(drawn_masses, entries.keys[0]), densities, strict=True):
-        yield float(table[-1]), float(table[round(min(max(density, 0.0), 1.0) * LEVELS)])
+    for drawn, density in zip(entries.each(drawn_masses, entries.keys[0]), densities, strict=True):
+        yield drawn.below(1.0), drawn.below(density)
 
 
-def drawn_masses(entries: Entries, shared_key: int) -> torch.Tensor:
-    """float64 (LEVELS + 1,): L1 norm of one parent's entries whose words lie below each level.
+class Masses(NamedTuple):
+    """Words of one parent's entries, int32 (n,), ascending, and the L1 norm before each and of all, float64 (n + 1,).
 
-    shared_key: that of `entries`; what is learned of a parent is kept by it, for it is another in another run.
+    Of large tensors n is LEVELS, and the words are the least ones of each level.
     """
+
+    words: Array
+    before: Array
+
+    def below(self, density: float) -> float:
+        """L1 norm of the entries that are kept."""
+        return float(self.before[self.words.searchsorted(self.words.dtype.type(below(density)))])
+
+
+def drawn_masses(entries: Entries, shared_key: int) -> Masses:
+    """Of one parent. shared_key: that of `entries`; what is learned of a parent is kept by it, for runs differ."""
     (most,) = entries.each(peak)
-    step = unit(most, entries.n)
+    step = unit(most, entries.n)  # sums of whole numbers of it are exact in any order
+    words, steps = (_one_by_one if entries.n < LARGE else _by_level)(entries, step)
+    return Masses(words.cpu().numpy(), F.pad(steps.cumsum(0), (1, 0)).cpu().numpy() * step)
+
+
+def _one_by_one(entries: Entries, step: float) -> tuple[torch.Tensor, torch.Tensor]:
+    ((word, steps),) = _drawn(entries, step, -(-entries.n // WIDTH) * WIDTH)
+    words, order = word.sort()
+    return words, steps[order]
+
+
+def _by_level(entries: Entries, step: float) -> tuple[torch.Tensor, torch.Tensor]:
+    levels = torch.arange(LEVELS, dtype=torch.int32, device=entries.device) - LEVELS // 2
     found = torch.zeros(LEVELS, dtype=torch.float64, device=entries.device)
+    for word, steps in _drawn(entries, step, WIDTH):
+        found += ((word >> SHIFT) + LEVELS // 2).bincount(steps, minlength=LEVELS)
+    return levels << SHIFT, found
+
+
+def _drawn(entries: Entries, step: float, width: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Words and magnitudes, as whole numbers of the step, block by block; the last one is filled up with zeros."""
     column, rows = columns(entries.device), entries.words()[:, :, None]
-    for start, (value,) in entries.blocks(WIDTH):
-        steps = (value.abs().double() / step).round()
-        steps = F.pad(steps, (0, -len(value) % WIDTH))  # the words of these add nothing
+    for start, (value,) in entries.blocks(width):
+        steps = F.pad((value.abs().double() / step).round(), (0, -len(value) % WIDTH))
         (word,) = entry_words(column, rows[:, start // WIDTH :][:, : len(steps) // WIDTH], 1)
-        found += ((word >> SHIFT) + LEVELS // 2).view(-1).bincount(steps, minlength=LEVELS)
-    return torch.cat([found.new_zeros(1), found.cumsum(0)]).cpu() * step
+        yield word.view(-1), steps
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The magnitudes that survive a random mask, P tensors. numbers: the words below which entries are kept.
+    """The magnitudes that survive a random mask, P tensors. extras: P tensors of ranks.
 
-    ranked: these are for rank 0, and rise by a second row of numbers with each rank (extras: P tensors).
+    numbers: the word below which an entry of rank 0 is kept, and by how much that rises with each rank.
     """
 
-    ranked: bool = False
     random: bool = True
 
     def __call__(
         self, values: Values, numbers: torch.Tensor, column: Optional, words: Optional, extras: Values
     ) -> list[torch.Tensor]:
         drawn = enumerate(entry_words(column, words, len(values)))
-        if self.ranked:
-            kept = [word.float() < limit(numbers[:, k], extras[k]) for k, word in drawn]
-        else:
-            kept = [is_below(word, numbers[0, k]) for k, word in drawn]
+        kept = [word.float() < limit(numbers[:, k], extras[k]) for k, word in drawn]
         return [torch.where(m, v.abs(), 0.0) for m, v in zip(kept, values, strict=True)]
 
 
