@@ -120,7 +120,7 @@ def agreed(
 
     Zeros agree with nobody. Weights that add up to 0 divide by 1, or all sums by `least` at least.
     """
-    sign = torch.where(plus, 1.0, -1.0)
+    sign = torch.where(plus, 1.0, -1.0).float()  # where() takes torch's default dtype
     turned = [v * sign for v in values]
     apart = [v <= 0 for v in turned]  # not so a NaN: it stays
     total = summed([torch.where(a, 0.0, v) for a, v in zip(apart, turned, strict=True)]) * sign

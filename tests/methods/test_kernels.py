@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomerge.methods.kernels import Consensus, Sum
+from evomerge.methods.kernels import Consensus, Sum, agreed
 from evomerge.methods.masks import END, below, columns, entry_word, row_words, shared_word, tie_word
 
 P, N = 3, 48
@@ -152,3 +152,14 @@ def test_equal_kernels_are_one_key():
 def test_the_limits_of_a_rank_are_as_precise_as_words_are():
     """float32 has 24 bits: a probability of 2**-20 above a half is still another limit."""
     assert torch.tensor(below(0.5 + 2**-20)).item() > torch.tensor(below(0.5)).item() == 0.0
+
+
+def test_an_election_is_held_in_float32_whatever_the_default_dtype():
+    values, plus = [torch.tensor([1.0, -2.0]), torch.tensor([0.5, 1.0])], torch.tensor([True, False])
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = agreed(values, plus)
+    finally:
+        torch.set_default_dtype(before)
+    assert found.dtype == torch.float32 and found.tolist() == [1.5, -2.0]
