@@ -1,7 +1,7 @@
 """How much of the parents' L1 norms random masks leave: looked up by density, not added up anew for every candidate.
 
-An entry is kept if its word lies below that of the density. The masses below a few thousand words are added up once,
-and large tensors are cut at those words alone.
+An entry is kept if its word lies below that of the density. The masses below each word of a small tensor are added up
+once; those below a few thousand words of a large one, which is cut at those words alone.
 """
 
 from __future__ import annotations
