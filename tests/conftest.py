@@ -20,6 +20,12 @@ from tests.task_folder import TASKS, make_tasks
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests go first: a worker that came to one last would end minutes after the others."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def pico(tmp_path_factory) -> dict[str, Path]:
     """A random base and two experts near it, 2 blocks of llama, tied embeddings, float32."""
