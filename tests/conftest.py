@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any library that reads them is imported
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -18,6 +19,8 @@ from tests.models_pico import make_pico
 from tests.task_folder import TASKS, make_tasks
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as jobs in a shell's background inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
