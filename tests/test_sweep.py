@@ -108,10 +108,14 @@ def searched(folder):
 def wait_for(path, n, seconds=300):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if path.is_file() and path.read_bytes().count(b"\n") >= n:
+        if has_rows(path, n):
             return
         time.sleep(0.02)
     pytest.fail(f"{path} did not get {n} rows in {seconds} s")
+
+
+def has_rows(path, n):
+    return path.is_file() and path.read_bytes().count(b"\n") >= n
 
 
 def wait_until(holds, seconds=120):
@@ -124,6 +128,21 @@ def wait_until(holds, seconds=120):
 def writer(folder):
     """The process that has written a run last."""
     return json.loads((folder / "writer.json").read_text())["pid"]
+
+
+def halted(*folders):
+    """The processes of these runs, each stopped once it has written 3 rows: no run is done before the test goes on."""
+    found = {}
+
+    def all_are():
+        for folder in folders:
+            if folder not in found and has_rows(folder / "journal.jsonl", 3):
+                found[folder] = writer(folder)
+                os.kill(found[folder], signal.SIGSTOP)
+        return len(found) == len(folders)
+
+    wait_until(all_are, seconds=300)
+    return [found[folder] for folder in folders]
 
 
 def alive(pid):
@@ -349,11 +368,11 @@ def test_a_preempted_job_of_submitit_is_requeued_and_goes_on_and_a_killed_run_le
     line = [*two, "hydra/launcher=submitit_local", "run=."]
     preempted, killed = (tmp_path / f"optimizer=uniform,seed={n}" for n in (1, 2))
     sweeping = start(line, stdout=subprocess.PIPE)
-    wait_for(preempted / "journal.jsonl", 3)
-    first = writer(preempted)
+    first, doomed = halted(preempted, killed)
+    os.kill(doomed, signal.SIGKILL)
     os.kill(psutil.Process(first).ppid(), signal.SIGUSR2)
-    wait_for(killed / "journal.jsonl", 3)
-    os.kill(writer(killed), signal.SIGKILL)
+    time.sleep(2)
+    os.kill(first, signal.SIGCONT)
     sweeping.communicate(timeout=600)
     assert sweeping.returncode == 4
     runs = {m.name: m for m in overview.read(tmp_path).runs}
@@ -376,9 +395,7 @@ def test_a_killed_sweep_of_submitit_takes_its_jobs_with_it_and_the_same_line_com
     line = [*fixed, "optimizer=choice(uniform)", "seed=1,2", "hydra/launcher=submitit_local", f"run={folder}"]
     in_background = DRIVER.replace("signal.default_int_handler", "signal.SIG_IGN")  # as `COMMAND &` in a script
     sweeping = start(line, in_background, stdout=subprocess.PIPE)
-    wait_for(other / "journal.jsonl", 3)
-    run = writer(other)
-    os.kill(run, signal.SIGSTOP)  # lest it be done before its job notices
+    (run,) = halted(other)
     sweeping.kill()
     sweeping.wait()
     time.sleep(2)
