@@ -371,7 +371,7 @@ def test_a_preempted_job_of_submitit_is_requeued_and_goes_on_and_a_killed_run_le
     first, doomed = halted(preempted, killed)
     os.kill(doomed, signal.SIGKILL)
     os.kill(psutil.Process(first).ppid(), signal.SIGUSR2)
-    time.sleep(2)
+    time.sleep(2)  # its job has told it to stop by then
     os.kill(first, signal.SIGCONT)
     sweeping.communicate(timeout=600)
     assert sweeping.returncode == 4
